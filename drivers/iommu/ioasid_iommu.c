@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What attachments do to the hardware, through the IOMMU subsystem; and the
+ * kernel's own numbers (SVA, idxd).
+ */
+#include <linux/export.h>
+#include <linux/init.h>
+#include <linux/iommu.h>
+
+#include "ioasid-priv.h"
+#include "iommu-priv.h"
+
+/* DMA tagged with the number goes through the domain */
+static int tagged_attach(struct ioasid_attachment *attachment)
+{
+	unsigned int id = attachment->ioasid->id;
+	int ret;
+
+	ret = iommu_device_can_block_pasid(attachment->dev, id);
+	if (ret)
+		return ret;
+	return iommu_attach_device_pasid(attachment->domain, attachment->dev,
+					 id, NULL);
+}
+
+static void tagged_block(struct ioasid_attachment *attachment)
+{
+	iommu_block_device_pasid(attachment->dev, attachment->ioasid->id);
+}
+
+static void tagged_detach(struct ioasid_attachment *attachment)
+{
+	iommu_detach_device_pasid(attachment->domain, attachment->dev,
+				  attachment->ioasid->id);
+}
+
+static const struct ioasid_attachment_ops tagged_ops = {
+	.attach = tagged_attach,
+	.block = tagged_block,
+	.detach = tagged_detach,
+	.name = "tagged",
+};
+
+/* DMA without PASID goes where it went before, and can be blocked */
+static int default_attach(struct ioasid_attachment *attachment)
+{
+	return iommu_claim_device_default(attachment->dev);
+}
+
+static void default_block(struct ioasid_attachment *attachment)
+{
+	iommu_block_device_default(attachment->dev);
+}
+
+static void default_detach(struct ioasid_attachment *attachment)
+{
+	iommu_release_device_default(attachment->dev);
+}
+
+static const struct ioasid_attachment_ops default_ops = {
+	.attach = default_attach,
+	.block = default_block,
+	.detach = default_detach,
+	.name = "default",
+};
+
+/**
+ * ioasid_attach() - Let DMA tagged with a number through a domain
+ * @ioasid: The number. The caller has a reference.
+ * @dev: The device, whose DMA the caller owns: alone in its group, and there
+ *       until ioasid_detach().
+ * @domain: The domain, which outlives the attachment.
+ * @holder: Who attaches, for debugfs. The string outlives the attachment.
+ *
+ * The attachment holds a reference to @ioasid.
+ *
+ * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
+ * may sleep.
+ * Return: The attachment, for ioasid_detach(), or ERR_PTR() of
+ * * -ESHUTDOWN		- the number is parked
+ * * -EEXIST		- @dev is attached to the number already
+ * * -EOPNOTSUPP	- the device or its IOMMU has no PASIDs, or the IOMMU
+ *			  cannot block them, or the group has other devices
+ * * -EOVERFLOW		- the number is beyond what the device supports
+ * * -ENODEV		- @dev is in no group
+ * * -ENOMEM, or what iommu_attach_device_pasid() returns
+ */
+struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
+					struct device *dev,
+					struct iommu_domain *domain,
+					const char *holder)
+{
+	return ioasid_attach_ops(ioasid, dev, domain, &tagged_ops, holder);
+}
+EXPORT_SYMBOL_GPL(ioasid_attach);
+
+/**
+ * ioasid_attach_default() - Put a device's DMA without PASID under a number
+ * @ioasid: The number. The caller has a reference.
+ * @dev: The device, as for ioasid_attach(). Its group has a domain of its DMA
+ *       owner's, and keeps it until ioasid_detach().
+ * @holder: Who attaches, for debugfs. The string outlives the attachment.
+ *
+ * Nothing changes for the DMA until the number is freed: it is blocked then.
+ * The device needs no PASID capability.
+ *
+ * Context: Process context. Takes the set's lock, may sleep.
+ * Return: The attachment, for ioasid_detach(), or ERR_PTR() of
+ * * -ESHUTDOWN		- the number is parked, or the device's default DMA was
+ *			  under one that was, and the group's domain has not
+ *			  changed since
+ * * -EEXIST		- the device's default DMA is under a number already
+ * * -EOPNOTSUPP	- the IOMMU cannot block it, or the group has other
+ *			  devices
+ * * -EINVAL		- the group's DMA has no owner, or no domain of his
+ * * -ENODEV		- @dev is in no group
+ * * -ENOMEM
+ */
+struct ioasid_attachment *ioasid_attach_default(struct ioasid *ioasid,
+						struct device *dev,
+						const char *holder)
+{
+	return ioasid_attach_ops(ioasid, dev, NULL, &default_ops, holder);
+}
+EXPORT_SYMBOL_GPL(ioasid_attach_default);
+
+/* The numbers that the kernel gives to itself */
+static struct ioasid_set *global_set;
+
+/**
+ * iommu_alloc_global_pasid() - Allocate a number for the kernel's own use
+ * @dev: The device that is to use it.
+ *
+ * Context: Process context. May sleep.
+ * Return: The number, for iommu_free_global_pasid(), or %IOMMU_PASID_INVALID.
+ */
+ioasid_t iommu_alloc_global_pasid(struct device *dev)
+{
+	struct ioasid *ioasid;
+	ioasid_t pasid;
+
+	/* max_pasids == 0 means that the device does not support PASID */
+	if (!dev->iommu->max_pasids)
+		return IOMMU_PASID_INVALID;
+
+	ioasid = ioasid_alloc(global_set, IOMMU_FIRST_GLOBAL_PASID,
+			      min(dev->iommu->max_pasids - 1, IOASID_MAX));
+	if (IS_ERR(ioasid))
+		return IOMMU_PASID_INVALID;
+	pasid = ioasid_id(ioasid);
+	ioasid_put(ioasid);
+	return pasid;
+}
+EXPORT_SYMBOL_GPL(iommu_alloc_global_pasid);
+
+/**
+ * iommu_free_global_pasid() - Give a number back
+ * @pasid: The number, of iommu_alloc_global_pasid(). No DMA uses it any more.
+ *
+ * Context: Any context: mm_pasid_drop() comes from __mmdrop().
+ */
+void iommu_free_global_pasid(ioasid_t pasid)
+{
+	struct ioasid *ioasid;
+
+	if (WARN_ON(pasid == IOMMU_PASID_INVALID))
+		return;
+
+	ioasid = ioasid_find(global_set, pasid);
+	if (WARN_ON(!ioasid))
+		return;
+
+	/* The owner's reference, and the one just taken */
+	ioasid_put(ioasid);
+	ioasid_put(ioasid);
+}
+EXPORT_SYMBOL_GPL(iommu_free_global_pasid);
+
+static int __init ioasid_global_set_init(void)
+{
+	global_set = ioasid_set_alloc(UINT_MAX);
+	return PTR_ERR_OR_ZERO(global_set);
+}
+core_initcall(ioasid_global_set_init);

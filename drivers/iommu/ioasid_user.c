@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/ioasid: one open is one set of numbers, and the authority over it. The
+ * last close parks all that is left.
+ */
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/init.h>
+#include <linux/miscdevice.h>
+#include <linux/moduleparam.h>
+#include <linux/uaccess.h>
+#include <uapi/linux/ioasid.h>
+
+#include "ioasid-priv.h"
+
+static unsigned int quota = 4096;
+module_param(quota, uint, 0644);
+MODULE_PARM_DESC(quota, "How many numbers each later open of /dev/ioasid may have");
+
+static const struct file_operations ioasid_fops;
+
+static int ioasid_user_open(struct inode *inode, struct file *file)
+{
+	struct ioasid_set *set = ioasid_set_alloc(READ_ONCE(quota));
+
+	if (IS_ERR(set))
+		return PTR_ERR(set);
+	file->private_data = set;
+	return nonseekable_open(inode, file);
+}
+
+static int ioasid_user_release(struct inode *inode, struct file *file)
+{
+	ioasid_set_free(file->private_data);
+	return 0;
+}
+
+/* Any of the commands */
+union ioasid_cmd {
+	struct {
+		__u32 size;
+		__u32 flags;
+	};
+	struct ioasid_cmd_info info;
+	struct ioasid_cmd_alloc alloc;
+	struct ioasid_cmd_free free;
+	struct ioasid_cmd_query query;
+};
+
+/* Give the command back, all but the size that the user chose */
+static int ioasid_user_respond(const union ioasid_cmd *cmd, void __user *ucmd,
+			       size_t size)
+{
+	const size_t from = offsetofend(union ioasid_cmd, size);
+
+	if (copy_to_user(ucmd + from, (const void *)cmd + from, size - from))
+		return -EFAULT;
+	return 0;
+}
+
+static int ioasid_user_info(struct ioasid_set *set, union ioasid_cmd *cmd,
+			    void __user *ucmd)
+{
+	struct ioasid_set_counts counts;
+
+	ioasid_set_count(set, &counts);
+	cmd->info.pasid_bits = IOASID_BITS;
+	cmd->info.quota = counts.quota;
+	cmd->info.active = counts.active;
+	cmd->info.parked = counts.parked;
+	return ioasid_user_respond(cmd, ucmd, sizeof(cmd->info));
+}
+
+static int ioasid_user_alloc(struct ioasid_set *set, union ioasid_cmd *cmd,
+			     void __user *ucmd)
+{
+	struct ioasid *ioasid;
+	int ret;
+
+	ioasid = ioasid_alloc(set, cmd->alloc.min, cmd->alloc.max);
+	if (IS_ERR(ioasid))
+		return PTR_ERR(ioasid);
+
+	cmd->alloc.id = ioasid_id(ioasid);
+	ret = ioasid_user_respond(cmd, ucmd, sizeof(cmd->alloc));
+	/* A number that its owner does not learn of is never freed by him */
+	if (ret)
+		ioasid_free(ioasid);
+	ioasid_put(ioasid);
+	return ret;
+}
+
+static int ioasid_user_free(struct ioasid_set *set, union ioasid_cmd *cmd,
+			    void __user *ucmd)
+{
+	struct ioasid *ioasid;
+
+	ioasid = ioasid_find(set, cmd->free.id);
+	if (!ioasid)
+		return -ENOENT;
+	ioasid_free(ioasid);
+	ioasid_put(ioasid);
+	return 0;
+}
+
+static int ioasid_user_query(struct ioasid_set *set, union ioasid_cmd *cmd,
+			     void __user *ucmd)
+{
+	struct ioasid_status status;
+	int ret;
+
+	ret = ioasid_query(set, cmd->query.id, &status);
+	if (ret)
+		return ret;
+	cmd->query.state = status.parked ? IOASID_STATE_PARKED :
+					   IOASID_STATE_ACTIVE;
+	cmd->query.references = status.references;
+	cmd->query.attachments = status.attachments;
+	return ioasid_user_respond(cmd, ucmd, sizeof(cmd->query));
+}
+
+struct ioasid_user_op {
+	unsigned int nr;
+	size_t size;
+	int (*execute)(struct ioasid_set *set, union ioasid_cmd *cmd,
+		       void __user *ucmd);
+};
+
+static const struct ioasid_user_op ioasid_user_ops[] = {
+	{ IOASID_INFO, sizeof(struct ioasid_cmd_info), ioasid_user_info },
+	{ IOASID_ALLOC, sizeof(struct ioasid_cmd_alloc), ioasid_user_alloc },
+	{ IOASID_FREE, sizeof(struct ioasid_cmd_free), ioasid_user_free },
+	{ IOASID_QUERY, sizeof(struct ioasid_cmd_query), ioasid_user_query },
+};
+
+static long ioasid_user_ioctl(struct file *file, unsigned int nr,
+			      unsigned long arg)
+{
+	const struct ioasid_user_op *op = NULL;
+	void __user *ucmd = (void __user *)arg;
+	union ioasid_cmd cmd = {};
+	u32 size;
+	int ret, i;
+
+	for (i = 0; i < ARRAY_SIZE(ioasid_user_ops) && !op; i++)
+		if (ioasid_user_ops[i].nr == nr)
+			op = &ioasid_user_ops[i];
+	if (!op)
+		return -ENOTTY;
+
+	if (get_user(size, (u32 __user *)ucmd))
+		return -EFAULT;
+	/* All fields are of the first version, none may be left out */
+	if (size < op->size)
+		return -EINVAL;
+	ret = copy_struct_from_user(&cmd, op->size, ucmd, size);
+	if (ret)
+		return ret;
+	if (cmd.flags)
+		return -EINVAL;
+	return op->execute(file->private_data, &cmd, ucmd);
+}
+
+static const struct file_operations ioasid_fops = {
+	.owner = THIS_MODULE,
+	.open = ioasid_user_open,
+	.release = ioasid_user_release,
+	.unlocked_ioctl = ioasid_user_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};
+
+static struct miscdevice ioasid_miscdev = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "ioasid",
+	.fops = &ioasid_fops,
+	.nodename = "ioasid",
+	.mode = 0600,
+};
+builtin_misc_device(ioasid_miscdev);
+
+/**
+ * ioasid_find_by_fd() - Take a reference on behalf of a user
+ * @fd: A file of /dev/ioasid, in the calling task's table.
+ * @id: A number of that file's set.
+ *
+ * How a holder above the core (VFIO, KVM) turns what its user passes into a
+ * reference. The file is not needed after.
+ *
+ * Context: Process context.
+ * Return: The number, with a reference for the caller to put, or ERR_PTR() of
+ * * -EBADF	- @fd is not open, or open for its path only
+ * * -EBADFD	- @fd is something else
+ * * -ENOENT	- @id is not an active number of the set
+ */
+struct ioasid *ioasid_find_by_fd(int fd, unsigned int id)
+{
+	struct ioasid *ioasid;
+	struct fd f = fdget(fd);
+
+	if (!fd_file(f))
+		return ERR_PTR(-EBADF);
+
+	if (fd_file(f)->f_op != &ioasid_fops)
+		ioasid = ERR_PTR(-EBADFD);
+	else
+		ioasid = ioasid_find(fd_file(f)->private_data, id) ?:
+			 ERR_PTR(-ENOENT);
+	fdput(f);
+	return ioasid;
+}
+EXPORT_SYMBOL_GPL(ioasid_find_by_fd);

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * VFIO as a holder of numbers of /dev/ioasid: a device file has attachments,
+ * each of which holds its number, until the user detaches or the file closes.
+ * What the owner of the number does meanwhile is of no concern here.
+ */
+#include <linux/device.h>
+#include <linux/ioasid.h>
+#include <linux/iommu.h>
+#include <linux/uaccess.h>
+#include <linux/vfio.h>
+#include <linux/xarray.h>
+
+#include "vfio.h"
+
+/* One tagged and one default attachment of a device to a number can be */
+static unsigned long attachment_index(u32 id, u32 flags)
+{
+	return (unsigned long)id << 1 | !!(flags & VFIO_DEVICE_IOASID_DEFAULT);
+}
+
+void vfio_df_ioasid_init(struct vfio_device_file *df)
+{
+	xa_init_flags(&df->ioasids, XA_FLAGS_ACCOUNT);
+}
+
+/*
+ * The domain of the container that the device's group is in. It stays for as
+ * long as the device file is open.
+ */
+static struct iommu_domain *container_domain(struct vfio_device_file *df)
+{
+	struct vfio_group *group = df->group;
+
+	/* With a cdev or iommufd the page table can change under us */
+	if (!group || group->iommufd || group->type != VFIO_IOMMU)
+		return NULL;
+	lockdep_assert_held(&group->group_lock);
+	return iommu_get_domain_for_dev(df->device->dev);
+}
+
+static struct ioasid_attachment *
+attach(struct vfio_device_file *df, const struct vfio_device_attach_ioasid *cmd)
+{
+	struct device *dev = df->device->dev;
+	struct ioasid_attachment *attachment;
+	struct iommu_domain *domain;
+	struct ioasid *ioasid;
+
+	domain = container_domain(df);
+	if (!domain)
+		return ERR_PTR(-EOPNOTSUPP);
+
+	ioasid = ioasid_find_by_fd(cmd->ioasid_fd, cmd->id);
+	if (IS_ERR(ioasid))
+		return ERR_CAST(ioasid);
+
+	if (cmd->flags & VFIO_DEVICE_IOASID_DEFAULT)
+		attachment = ioasid_attach_default(ioasid, dev, "vfio");
+	else
+		attachment = ioasid_attach(ioasid, dev, domain, "vfio");
+	/* The attachment has its own */
+	ioasid_put(ioasid);
+	return attachment;
+}
+
+int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
+				struct vfio_device_attach_ioasid __user *arg)
+{
+	struct vfio_device_attach_ioasid cmd;
+	struct ioasid_attachment *attachment;
+	unsigned long index;
+	u32 argsz;
+	int ret;
+
+	if (get_user(argsz, &arg->argsz))
+		return -EFAULT;
+	if (argsz < sizeof(cmd))
+		return -EINVAL;
+	ret = copy_struct_from_user(&cmd, sizeof(cmd), arg, argsz);
+	if (ret)
+		return ret;
+	if (cmd.flags & ~VFIO_DEVICE_IOASID_DEFAULT)
+		return -EINVAL;
+	if (!df->group)
+		return -EOPNOTSUPP;
+
+	mutex_lock(&df->group->group_lock);
+	attachment = attach(df, &cmd);
+	if (IS_ERR(attachment)) {
+		ret = PTR_ERR(attachment);
+		goto out_unlock;
+	}
+
+	/* The core has refused a second one, so the place is empty */
+	index = attachment_index(cmd.id, cmd.flags);
+	ret = xa_insert(&df->ioasids, index, attachment, GFP_KERNEL_ACCOUNT);
+	if (ret)
+		ioasid_detach(attachment);
+out_unlock:
+	mutex_unlock(&df->group->group_lock);
+	return ret;
+}
+
+int vfio_df_ioctl_detach_ioasid(struct vfio_device_file *df,
+				struct vfio_device_detach_ioasid __user *arg)
+{
+	struct vfio_device_detach_ioasid cmd;
+	struct ioasid_attachment *attachment;
+	u32 argsz;
+	int ret;
+
+	if (get_user(argsz, &arg->argsz))
+		return -EFAULT;
+	if (argsz < sizeof(cmd))
+		return -EINVAL;
+	ret = copy_struct_from_user(&cmd, sizeof(cmd), arg, argsz);
+	if (ret)
+		return ret;
+	if (cmd.flags & ~VFIO_DEVICE_IOASID_DEFAULT)
+		return -EINVAL;
+	if (cmd.id > IOASID_MAX || !df->group)
+		return -ENOENT;
+
+	mutex_lock(&df->group->group_lock);
+	attachment = xa_erase(&df->ioasids,
+			      attachment_index(cmd.id, cmd.flags));
+	if (attachment)
+		ioasid_detach(attachment);
+	mutex_unlock(&df->group->group_lock);
+	return attachment ? 0 : -ENOENT;
+}
+
+/* The device file closes */
+void vfio_df_ioasid_detach_all(struct vfio_device_file *df)
+{
+	struct ioasid_attachment *attachment;
+	unsigned long index;
+
+	lockdep_assert_held(&df->group->group_lock);
+
+	xa_for_each(&df->ioasids, index, attachment)
+		ioasid_detach(attachment);
+	xa_destroy(&df->ioasids);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * IOASIDs: reference-counted numbers that tag DMA (PASIDs).
+ *
+ * See Documentation/driver-api/ioasid.rst for the life cycle and the rules.
+ */
+#ifndef __LINUX_IOASID_H
+#define __LINUX_IOASID_H
+
+#include <linux/bits.h>
+#include <linux/err.h>
+#include <linux/types.h>
+
+struct device;
+struct ioasid;
+struct ioasid_attachment;
+struct ioasid_set;
+struct iommu_domain;
+
+#define IOASID_BITS	20
+#define IOASID_MIN	1U		/* 0 is the DMA without PASID */
+#define IOASID_MAX	(BIT(IOASID_BITS) - 1)
+
+struct ioasid_set *ioasid_set_alloc(unsigned int quota);
+void ioasid_set_free(struct ioasid_set *set);
+
+struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
+			    unsigned int max);
+void ioasid_free(struct ioasid *ioasid);
+struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id);
+struct ioasid *ioasid_get(struct ioasid *ioasid);
+void ioasid_put(struct ioasid *ioasid);
+unsigned int ioasid_id(const struct ioasid *ioasid);
+
+struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
+					struct device *dev,
+					struct iommu_domain *domain,
+					const char *holder);
+struct ioasid_attachment *ioasid_attach_default(struct ioasid *ioasid,
+						struct device *dev,
+						const char *holder);
+void ioasid_detach(struct ioasid_attachment *attachment);
+
+#if IS_ENABLED(CONFIG_IOASID_USER)
+struct ioasid *ioasid_find_by_fd(int fd, unsigned int id);
+#else
+static inline struct ioasid *ioasid_find_by_fd(int fd, unsigned int id)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+#endif
+
+#endif /* __LINUX_IOASID_H */

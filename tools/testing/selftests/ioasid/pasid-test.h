@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Register layout of the pasid-test PCIe endpoint, which QEMU emulates. One
+ * header for all who speak of the device: QEMU's model, the kselftests, the
+ * boot-free test of QEMU and kernel drivers.
+ *
+ * BAR 0, 64 KiB, 32-bit and 64-bit accesses, naturally aligned: page 0 has the
+ * device's registers, page 1 + n those of queue n, so that a queue can be
+ * handed out by itself. A queue does DMA on its own account: requests carry
+ * the PASID of the queue's PASID register if its VALID bit is set, none
+ * otherwise.
+ *
+ * A transfer that the device may not start (bus master enable is clear, or the
+ * queue is tagged and the PASID capability is not enabled) counts as failed.
+ */
+#ifndef PASID_TEST_H
+#define PASID_TEST_H
+
+#define PASID_TEST_VENDOR_ID		0x1234
+#define PASID_TEST_DEVICE_ID		0x11f0
+
+#define PASID_TEST_BAR_SIZE		0x10000
+#define PASID_TEST_QUEUE_SIZE		0x1000
+#define PASID_TEST_NR_QUEUES		8
+#define PASID_TEST_QUEUE(n)		(PASID_TEST_QUEUE_SIZE * (1 + (n)))
+
+/* Device registers */
+#define PASID_TEST_ID			0x00	/* 32 bits, read only */
+#define  PASID_TEST_ID_VALUE		0x44495350
+#define PASID_TEST_QUEUES		0x04	/* 32 bits, read only: how many */
+#define PASID_TEST_RESET		0x08	/* write 1: as a function-level reset does to the queues */
+#define PASID_TEST_CLOCK		0x10	/* 64 bits, read only: ns, the clock of *_TIME */
+
+/* Queue registers: offsets from PASID_TEST_QUEUE(n) */
+#define PASID_TEST_Q_PASID		0x00	/* 32 bits, fixed while the queue is busy */
+#define  PASID_TEST_PASID_MASK		0x000fffff
+#define  PASID_TEST_PASID_VALID		0x80000000
+#define PASID_TEST_Q_CTRL		0x04	/* 32 bits */
+#define  PASID_TEST_CTRL_RUN		0x01	/* 1: start; 0: stop, done when the write is */
+#define  PASID_TEST_CTRL_REPEAT		0x02	/* do the descriptor again and again until stopped */
+#define  PASID_TEST_CTRL_IRQ		0x04	/* MSI when DONE gets set */
+#define  PASID_TEST_CTRL_CLEAR		0x08	/* clear counters, times and STATUS; reads as 0 */
+#define PASID_TEST_Q_STATUS		0x08	/* 32 bits, write 1 to clear DONE and ERROR */
+#define  PASID_TEST_STATUS_BUSY		0x01
+#define  PASID_TEST_STATUS_DONE		0x02	/* the transfer ended, or was stopped */
+#define  PASID_TEST_STATUS_ERROR	0x04	/* latched: a transfer has failed */
+#define PASID_TEST_Q_VECTOR		0x0c	/* 32 bits: MSI vector, modulo what is enabled */
+
+/* The descriptor, fixed while the queue is busy */
+#define PASID_TEST_Q_SRC		0x10	/* 64 bits: address read by READ and COPY */
+#define PASID_TEST_Q_DST		0x18	/* 64 bits: address written by FILL and COPY */
+#define PASID_TEST_Q_PATTERN		0x20	/* 64 bits: what FILL writes */
+#define PASID_TEST_Q_LEN		0x28	/* 32 bits: bytes, 8 to 4096, a multiple of 8 */
+#define PASID_TEST_Q_DIR		0x2c	/* 32 bits */
+/*
+ * FILL writes PATTERN + the number of good transfers since the last CLEAR, as
+ * little-endian 64-bit words, so that memory tells which transfer came last.
+ */
+#define  PASID_TEST_DIR_FILL		0
+#define  PASID_TEST_DIR_READ		1	/* RESULT = XOR of all words read */
+#define  PASID_TEST_DIR_COPY		2	/* RESULT likewise */
+#define PASID_TEST_Q_PERIOD		0x30	/* 32 bits: us between two repeats, 1 to 1000000; 100 after reset */
+
+/* Results, 64 bits each, read only */
+#define PASID_TEST_Q_GOOD		0x40	/* transfers that succeeded */
+#define PASID_TEST_Q_FAILED		0x48	/* transfers that did not */
+#define PASID_TEST_Q_LAST_GOOD_TIME	0x50	/* ns */
+#define PASID_TEST_Q_FIRST_FAIL_TIME	0x58	/* ns, of the first since CLEAR */
+#define PASID_TEST_Q_FIRST_FAIL_GOOD	0x60	/* GOOD at that moment */
+#define PASID_TEST_Q_FIRST_FAIL_ADDR	0x68	/* the address that failed */
+#define PASID_TEST_Q_RESULT		0x70
+
+#endif /* PASID_TEST_H */
