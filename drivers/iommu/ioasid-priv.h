@@ -34,7 +34,6 @@ struct ioasid_set {
 	unsigned int nr_active;
 	unsigned int nr_parked;
 	unsigned int quota;
-	bool dead;	/* ioasid_set_free() has begun, no number comes any more */
 };
 
 /*

@@ -18,7 +18,8 @@
 
 #include "ioasid-priv.h"
 
-DEFINE_XARRAY_FLAGS(ioasid_numbers, XA_FLAGS_ALLOC | XA_FLAGS_LOCK_IRQ);
+DEFINE_XARRAY_FLAGS(ioasid_numbers, XA_FLAGS_ALLOC | XA_FLAGS_LOCK_IRQ |
+		    XA_FLAGS_ACCOUNT);
 
 static void ioasid_set_put(struct ioasid_set *set)
 {
@@ -96,7 +97,8 @@ out:
 
 /**
  * ioasid_set_free() - Free all numbers of a set, and the set
- * @set: The set. It is not the caller's any more.
+ * @set: The set. It is not the caller's any more, and no ioasid_alloc() of it
+ *       is under way.
  *
  * As ioasid_free() on each active number. The memory of the set goes when the
  * last of its numbers is recycled.
@@ -107,10 +109,6 @@ out:
 void ioasid_set_free(struct ioasid_set *set)
 {
 	struct ioasid *ioasid;
-
-	xa_lock_irq(&ioasid_numbers);
-	set->dead = true;
-	xa_unlock_irq(&ioasid_numbers);
 
 	while ((ioasid = ioasid_set_get_active(set))) {
 		ioasid_free(ioasid);
@@ -135,7 +133,6 @@ EXPORT_SYMBOL_GPL(ioasid_set_free);
  * * -EINVAL		- the range is empty or leaves the number space
  * * -EDQUOT		- the set has as many numbers as it may have
  * * -ENOSPC		- no number in the range is free
- * * -ESHUTDOWN		- the set is being freed
  * * -ENOMEM
  */
 struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
@@ -157,10 +154,6 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 	ioasid->set = set;
 
 	xa_lock_irq(&ioasid_numbers);
-	if (set->dead) {
-		ret = -ESHUTDOWN;
-		goto err_unlock;
-	}
 	if (set->nr_active + set->nr_parked >= set->quota) {
 		ret = -EDQUOT;
 		goto err_unlock;
@@ -173,11 +166,6 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 			 XA_LIMIT(min, max), GFP_KERNEL);
 	if (ret)
 		goto err_uncount;
-	if (set->dead) {
-		__xa_erase(&ioasid_numbers, ioasid->id);
-		ret = -ESHUTDOWN;
-		goto err_uncount;
-	}
 
 	/* Publish. Nothing can fail any more, the store's slot is reserved. */
 	refcount_inc(&set->refs);
@@ -262,8 +250,8 @@ EXPORT_SYMBOL_GPL(ioasid_get);
  *
  * The last put recycles the number: it may be allocated again at once.
  *
- * Context: Any context. Takes no lock unless it is the last put, a spin lock
- * with interrupts off then.
+ * Context: Any context but NMI. Takes no lock unless it is the last put, a spin
+ * lock with interrupts off then.
  */
 void ioasid_put(struct ioasid *ioasid)
 {

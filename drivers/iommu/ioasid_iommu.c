@@ -4,7 +4,6 @@
  * kernel's own numbers (SVA, idxd).
  */
 #include <linux/export.h>
-#include <linux/init.h>
 #include <linux/iommu.h>
 
 #include "ioasid-priv.h"
@@ -124,8 +123,17 @@ struct ioasid_attachment *ioasid_attach_default(struct ioasid *ioasid,
 }
 EXPORT_SYMBOL_GPL(ioasid_attach_default);
 
-/* The numbers that the kernel gives to itself */
-static struct ioasid_set *global_set;
+/*
+ * The numbers that the kernel gives to itself. Their users attach and detach
+ * domains themselves, and are done before they give a number back.
+ */
+static struct ioasid_set global_set = {
+	.refs = REFCOUNT_INIT(1),
+	.lock = __MUTEX_INITIALIZER(global_set.lock),
+	.active = LIST_HEAD_INIT(global_set.active),
+	.parked = LIST_HEAD_INIT(global_set.parked),
+	.quota = UINT_MAX,
+};
 
 /**
  * iommu_alloc_global_pasid() - Allocate a number for the kernel's own use
@@ -143,7 +151,7 @@ ioasid_t iommu_alloc_global_pasid(struct device *dev)
 	if (!dev->iommu->max_pasids)
 		return IOMMU_PASID_INVALID;
 
-	ioasid = ioasid_alloc(global_set, IOMMU_FIRST_GLOBAL_PASID,
+	ioasid = ioasid_alloc(&global_set, IOMMU_FIRST_GLOBAL_PASID,
 			      min(dev->iommu->max_pasids - 1, IOASID_MAX));
 	if (IS_ERR(ioasid))
 		return IOMMU_PASID_INVALID;
@@ -157,7 +165,7 @@ EXPORT_SYMBOL_GPL(iommu_alloc_global_pasid);
  * iommu_free_global_pasid() - Give a number back
  * @pasid: The number, of iommu_alloc_global_pasid(). No DMA uses it any more.
  *
- * Context: Any context: mm_pasid_drop() comes from __mmdrop().
+ * Context: Any context but NMI: mm_pasid_drop() comes from __mmdrop().
  */
 void iommu_free_global_pasid(ioasid_t pasid)
 {
@@ -166,7 +174,7 @@ void iommu_free_global_pasid(ioasid_t pasid)
 	if (WARN_ON(pasid == IOMMU_PASID_INVALID))
 		return;
 
-	ioasid = ioasid_find(global_set, pasid);
+	ioasid = ioasid_find(&global_set, pasid);
 	if (WARN_ON(!ioasid))
 		return;
 
@@ -175,10 +183,3 @@ void iommu_free_global_pasid(ioasid_t pasid)
 	ioasid_put(ioasid);
 }
 EXPORT_SYMBOL_GPL(iommu_free_global_pasid);
-
-static int __init ioasid_global_set_init(void)
-{
-	global_set = ioasid_set_alloc(UINT_MAX);
-	return PTR_ERR_OR_ZERO(global_set);
-}
-core_initcall(ioasid_global_set_init);

@@ -18,12 +18,11 @@
 #define HIGH	900099U
 
 struct test_hardware {
-	int attached;
-	int blocked;
-	int detached;
+	atomic_t attached;
+	atomic_t blocked;
+	atomic_t detached;
 	int error;	/* what attach returns */
-	/* What the core says of itself while it calls down */
-	bool parked_at_block;
+	atomic_t blocked_while_active;
 };
 
 static struct test_hardware hw;
@@ -32,19 +31,20 @@ static int hw_attach(struct ioasid_attachment *attachment)
 {
 	if (hw.error)
 		return hw.error;
-	hw.attached++;
+	atomic_inc(&hw.attached);
 	return 0;
 }
 
 static void hw_block(struct ioasid_attachment *attachment)
 {
-	hw.blocked++;
-	hw.parked_at_block = attachment->ioasid->parked;
+	atomic_inc(&hw.blocked);
+	if (!attachment->ioasid->parked)
+		atomic_inc(&hw.blocked_while_active);
 }
 
 static void hw_detach(struct ioasid_attachment *attachment)
 {
-	hw.detached++;
+	atomic_inc(&hw.detached);
 }
 
 static const struct ioasid_attachment_ops hw_ops = {
@@ -80,7 +80,9 @@ static void ioasid_test_exit(struct kunit *test)
 		return;
 	ioasid_set_count(set, &counts);
 	KUNIT_EXPECT_EQ(test, counts.parked, 0);
-	KUNIT_EXPECT_EQ(test, hw.attached, hw.detached);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.attached),
+			atomic_read(&hw.detached));
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked_while_active), 0);
 	ioasid_set_free(set);
 }
 
@@ -343,7 +345,7 @@ static void set_free_parks_what_is_left(struct kunit *test)
 	KUNIT_ASSERT_FALSE(test, IS_ERR(left));
 	free_and_put(left);
 	KUNIT_EXPECT_TRUE(test, held->parked);
-	KUNIT_EXPECT_EQ(test, hw.blocked, 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 1);
 	ioasid_detach(attachment);
 	ioasid_put(held);
 	/* The set goes with the last of its numbers */
@@ -376,16 +378,15 @@ static void free_blocks_each_attachment_once(struct kunit *test)
 	ioasid_detach(b);
 	b = attach(ioasid, dev_b);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(b));
-	KUNIT_EXPECT_EQ(test, hw.blocked, 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 0);
 	ioasid_free(ioasid);
-	KUNIT_EXPECT_EQ(test, hw.blocked, 2);
-	KUNIT_EXPECT_TRUE(test, hw.parked_at_block);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
 	ioasid_free(ioasid);
-	KUNIT_EXPECT_EQ(test, hw.blocked, 2);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
 	ioasid_detach(a);
 	ioasid_put(ioasid);
 	ioasid_detach(b);
-	KUNIT_EXPECT_EQ(test, hw.detached, 3);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.detached), 3);
 }
 
 static void attach_to_a_parked_number_is_refused(struct kunit *test)
@@ -394,7 +395,7 @@ static void attach_to_a_parked_number_is_refused(struct kunit *test)
 
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(attach(ioasid, dev_a)), -ESHUTDOWN);
-	KUNIT_EXPECT_EQ(test, hw.attached, 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.attached), 0);
 	ioasid_put(ioasid);
 }
 
@@ -419,7 +420,7 @@ static void a_failed_attach_leaves_no_trace(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 2);
 	KUNIT_EXPECT_EQ(test, ioasid->nr_attachments, 0);
 	ioasid_free(ioasid);
-	KUNIT_EXPECT_EQ(test, hw.blocked, 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 0);
 	ioasid_put(ioasid);
 }
 
@@ -504,8 +505,6 @@ static void racing_threads_leave_nothing(struct kunit *test)
 	}
 	ioasid_set_count(test->priv, &counts);
 	KUNIT_EXPECT_EQ(test, counts.active, 0);
-	/* Counted without a lock by the racers, so it says nothing here */
-	hw.attached = hw.detached;
 }
 
 static struct kunit_case ioasid_test_cases[] = {

@@ -153,6 +153,8 @@ static long ioasid_user_ioctl(struct file *file, unsigned int nr,
 	/* All fields are of the first version, none may be left out */
 	if (size < op->size)
 		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
 	ret = copy_struct_from_user(&cmd, op->size, ucmd, size);
 	if (ret)
 		return ret;

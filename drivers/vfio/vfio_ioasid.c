@@ -7,16 +7,27 @@
 #include <linux/device.h>
 #include <linux/ioasid.h>
 #include <linux/iommu.h>
+#include <linux/moduleparam.h>
+#include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <linux/vfio.h>
 #include <linux/xarray.h>
 
 #include "vfio.h"
 
+/*
+ * Each attachment costs a table entry and makes every unmap of the container
+ * one flush longer.
+ */
+static unsigned int ioasid_limit = 1024;
+module_param(ioasid_limit, uint, 0644);
+MODULE_PARM_DESC(ioasid_limit,
+		 "How many attachments to IOASIDs a group may have (1024)");
+
 /* One tagged and one default attachment of a device to a number can be */
 static unsigned long attachment_index(u32 id, u32 flags)
 {
-	return (unsigned long)id << 1 | !!(flags & VFIO_DEVICE_IOASID_DEFAULT);
+	return 2UL * id + (flags & VFIO_DEVICE_IOASID_DEFAULT ? 1 : 0);
 }
 
 void vfio_df_ioasid_init(struct vfio_device_file *df)
@@ -40,7 +51,8 @@ static struct iommu_domain *container_domain(struct vfio_device_file *df)
 }
 
 static struct ioasid_attachment *
-attach(struct vfio_device_file *df, const struct vfio_device_attach_ioasid *cmd)
+attach(struct vfio_device_file *df,
+       const struct vfio_device_attach_ioasid *cmd)
 {
 	struct device *dev = df->device->dev;
 	struct ioasid_attachment *attachment;
@@ -77,6 +89,8 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 		return -EFAULT;
 	if (argsz < sizeof(cmd))
 		return -EINVAL;
+	if (argsz > PAGE_SIZE)
+		return -E2BIG;
 	ret = copy_struct_from_user(&cmd, sizeof(cmd), arg, argsz);
 	if (ret)
 		return ret;
@@ -86,6 +100,10 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 		return -EOPNOTSUPP;
 
 	mutex_lock(&df->group->group_lock);
+	if (df->group->ioasids >= READ_ONCE(ioasid_limit)) {
+		ret = -ENOSPC;
+		goto out_unlock;
+	}
 	attachment = attach(df, &cmd);
 	if (IS_ERR(attachment)) {
 		ret = PTR_ERR(attachment);
@@ -95,8 +113,11 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 	/* The core has refused a second one, so the place is empty */
 	index = attachment_index(cmd.id, cmd.flags);
 	ret = xa_insert(&df->ioasids, index, attachment, GFP_KERNEL_ACCOUNT);
-	if (ret)
+	if (ret) {
 		ioasid_detach(attachment);
+		goto out_unlock;
+	}
+	df->group->ioasids++;
 out_unlock:
 	mutex_unlock(&df->group->group_lock);
 	return ret;
@@ -114,6 +135,8 @@ int vfio_df_ioctl_detach_ioasid(struct vfio_device_file *df,
 		return -EFAULT;
 	if (argsz < sizeof(cmd))
 		return -EINVAL;
+	if (argsz > PAGE_SIZE)
+		return -E2BIG;
 	ret = copy_struct_from_user(&cmd, sizeof(cmd), arg, argsz);
 	if (ret)
 		return ret;
@@ -125,8 +148,10 @@ int vfio_df_ioctl_detach_ioasid(struct vfio_device_file *df,
 	mutex_lock(&df->group->group_lock);
 	attachment = xa_erase(&df->ioasids,
 			      attachment_index(cmd.id, cmd.flags));
-	if (attachment)
+	if (attachment) {
 		ioasid_detach(attachment);
+		df->group->ioasids--;
+	}
 	mutex_unlock(&df->group->group_lock);
 	return attachment ? 0 : -ENOENT;
 }
@@ -136,10 +161,21 @@ void vfio_df_ioasid_detach_all(struct vfio_device_file *df)
 {
 	struct ioasid_attachment *attachment;
 	unsigned long index;
+	bool awake;
 
 	lockdep_assert_held(&df->group->group_lock);
 
-	xa_for_each(&df->ioasids, index, attachment)
+	if (xa_empty(&df->ioasids))
+		return;
+
+	/* A device that sleeps does not answer when its TLB is invalidated */
+	awake = !vfio_device_pm_runtime_get(df->device);
+	xa_for_each(&df->ioasids, index, attachment) {
 		ioasid_detach(attachment);
+		df->group->ioasids--;
+		cond_resched();
+	}
+	if (awake)
+		vfio_device_pm_runtime_put(df->device);
 	xa_destroy(&df->ioasids);
 }
