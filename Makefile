@@ -1,0 +1,38 @@
+# An IOASID core for the kernel: this folder's listing is the kernel's tree; see README.md.
+#
+# All that is built lies in $XDG_CACHE_HOME/ioasid (~/.cache/ioasid) and is reused.
+
+.PHONY: help
+help: ## this list
+	@echo 'make <target>:'
+	@sed -n 's/^\([a-z]*\):.*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 12 | sed 's/^/  /'
+	@echo
+	@echo 'KSRC=/path    a kernel tree of your own instead of Debian'\''s linux-source-6.12'
+	@echo 'DISTDIR=/path a folder of QEMU source archives to use before downloading'
+	@echo 'JOBS=n        parallel compilations (default: all processors)'
+
+export KSRC EXTRA DISTDIR QEMU_SRC JOBS M
+
+.PHONY: run check mutants shell lint kunit deps tree kernel qemu clean
+run: deps ## boot it and show the life of a number, with default and with tagged DMA
+	@scripts/run
+check: deps ## every test; the last line is 'N passed, N failed, N skipped'
+	@scripts/check
+mutants: deps ## break one rule after the other on purpose; each must be caught (M=name: only that)
+	@scripts/mutants $(M)
+shell: deps ## a root shell in the booted kernel (Ctrl-A X ends QEMU)
+	@scripts/boot -i
+lint: deps ## checkpatch --strict, sparse, shellcheck
+	@scripts/lint
+deps: ## install the Debian packages that are needed
+	@scripts/deps
+kunit: deps ## only the KUnit suites, under UML
+	@scripts/kunit
+tree: deps ## the patched kernel as a git tree, one commit a patch; prints its path
+	@scripts/tree
+kernel: deps ## build the x86 kernel; prints the path of the image
+	@scripts/kernel
+qemu: deps ## build QEMU with our device; prints the path of the binary
+	@scripts/qemu
+clean: ## remove what was built (downloads stay)
+	@scripts/clean

@@ -1,0 +1,57 @@
+# shellcheck shell=bash disable=SC2034
+# What the scripts share: where things are, one build at a time, steps that show their progress.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/ioasid
+jobs=${JOBS:-$(nproc)}
+mkdir -p "$cache"
+
+# Everything built is a function of its sources: no clock, no user name, no checkout path in it.
+epoch='2024-11-17T00:00:00+00:00'
+export KBUILD_BUILD_TIMESTAMP=$epoch KBUILD_BUILD_USER=ioasid KBUILD_BUILD_HOST=ioasid KBUILD_BUILD_VERSION=1 LOCALVERSION=
+export CCACHE_DIR=$cache/ccache CCACHE_BASEDIR=$cache CCACHE_NOHASHDIR=1
+# the distribution's tools (its python3 has the modules), whatever else is installed, and the compilers through ccache
+export PATH=/usr/lib/ccache:/usr/bin:/bin:/usr/sbin:/sbin:$PATH
+unset MAKEFLAGS MFLAGS MAKELEVEL
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "${0##*/}: $*"; exit 1; }
+
+# One build at a time; a script that the holder of the lock calls runs under the holder's.
+lock() {
+	[ -z "${IOASID_LOCKED:-}" ] || return 0
+	exec 9>"$cache/build.lock"
+	flock -n 9 || { say "another build is running, waiting for it"; flock 9; }
+	export IOASID_LOCKED=1
+}
+
+# step <what> <log file> <command...>: runs it, output to the log, with a sign of life and the seconds that it took.
+# A failure ends the script, after the telling part of the log. (So never use it in a condition: a function that runs
+# as a step would lose its 'set -e'.)
+step() {
+	local what=$1 log=$2 start=$SECONDS rc ticker
+	shift 2
+	mkdir -p "${log%/*}"
+	: >"$log"
+	(
+		every=30 end='\n'
+		[ ! -t 2 ] || every=1 end='\r'
+		exec 9>&- {never}<> <(:)
+		while ! read -rt "$every" -u "$never" && kill -0 $$ 2>/dev/null; do
+			printf "  %s: %d s, %d lines of output $end" "$what" $((SECONDS - start)) "$(wc -l <"$log")" >&2
+		done
+	) &
+	ticker=$!
+	set +e
+	(set -e; "$@") >"$log" 2>&1 </dev/null 9>&-
+	rc=$?
+	set -e
+	kill "$ticker" 2>/dev/null || true
+	wait "$ticker" 2>/dev/null || true
+	if [ "$rc" != 0 ]; then
+		grep -E -A4 'error|Error|undefined|\*\*\*' "$log" | head -n 40 >&2 || true
+		printf '  ... %s ends:\n%s\n' "$log" "$(tail -n 15 "$log")" >&2
+		die "$what failed after $((SECONDS - start)) s"
+	fi
+	say "  $what: $((SECONDS - start)) s"
+}
