@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The life of a number, told as a time line: an owner allocates it and lets a
+ * device do DMA under it, is killed in the middle of that, another process goes
+ * on to hold the device, lets go, and the number serves its next owner. Once
+ * with the device's DMA without PASID, once with DMA tagged with the number.
+ *
+ * The last lines are for machines:
+ *
+ *   ok default: transfers before <n>, transfers after 0, blocked <n>, faults
+ *     recorded 0, held while parked by <holder>, number <id> reused
+ *   ok tagged: ...
+ *
+ * each on one line, or "not ok default: <why>". -t adds KTAP around them.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/vfio.h>
+
+#include "vfio_util.h"
+#include "pasid-test.h"
+
+#define IOVA		0x10000000ULL
+#define QUEUE		0
+#define PERIOD		100
+#define PATTERN		0x01d0000000000000ULL
+#define NEXT_PATTERN	0x02e0000000000000ULL
+#define PATTERN_MASK	0xffff000000000000ULL
+
+/* So many transfers show that DMA goes on, so many refused ones that it does not */
+#define MANY		1000
+#define REFUSED		100
+
+#define REGSET_PATH	"/sys/kernel/debug/iommu/intel/iommu_regset"
+/* Primary fault overflow, primary pending fault */
+#define FSTS_FAULT	0x3
+
+/* What the processes of one life share */
+struct life {
+	const char *kind;
+	__u32 flags;
+	__u32 id;
+	char why[256];		/* it went wrong, if it did */
+	char holders[256];	/* while parked */
+
+	/* The holder's view of the device; times in ns of CLOCK_MONOTONIC */
+	__u64 good_at_death;
+	__u64 good_after;
+	__u64 blocked;
+	__u64 last_good_time;
+	__u64 first_fail_time;
+	__u64 first_fail_good;
+	__u64 first_fail_addr;
+
+	__u64 next_good;	/* the next owner's transfers */
+};
+
+/* This process's children, 0: not running */
+static int owner, holder;
+
+static __u64 birth;
+
+static __u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+/* The time line: when, who, what. One write a line, several processes tell. */
+
+static void __attribute__((format(printf, 3, 0)))
+vsay_at(__u64 when, const char *who, const char *fmt, va_list args)
+{
+	double ms = when > birth ? (when - birth) / 1e6 : 0;
+	char what[512];
+
+	vsnprintf(what, sizeof(what), fmt, args);
+	dprintf(STDOUT_FILENO, "%9.1f ms  %-10s  %s\n", ms, who, what);
+}
+
+static void __attribute__((format(printf, 3, 4)))
+say_at(__u64 when, const char *who, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsay_at(when, who, fmt, args);
+	va_end(args);
+}
+
+static void __attribute__((format(printf, 2, 3)))
+say(const char *who, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsay_at(now_ns(), who, fmt, args);
+	va_end(args);
+}
+
+/* It went wrong. Gives -1, the first reason counts. */
+static int __attribute__((format(printf, 2, 3)))
+wrong(struct life *life, const char *fmt, ...)
+{
+	va_list args;
+
+	if (!life->why[0]) {
+		va_start(args, fmt);
+		vsnprintf(life->why, sizeof(life->why), fmt, args);
+		va_end(args);
+	}
+	return -1;
+}
+
+static __u64 word_of(const void *page)
+{
+	return __atomic_load_n((const __u64 *)page, __ATOMIC_SEQ_CST);
+}
+
+static __u32 pasid_of(const struct life *life)
+{
+	return life->flags & VFIO_DEVICE_IOASID_DEFAULT ? NO_PASID : life->id;
+}
+
+/* What the kernel and the hardware say of faults since the mark of @kmsg */
+static int count_faults(struct life *life, int kmsg)
+{
+	struct kmsg_found found;
+	char line[256], name[32];
+	unsigned long long offset, value;
+	int ret, faults;
+	FILE *f;
+
+	ret = kmsg_read(kmsg, &found);
+	if (ret)
+		return wrong(life, "the kernel log cannot be read: %s", strerror(-ret));
+	if (found.nr)
+		say("kernel", "logs: %s", found.first);
+	faults = found.nr;
+
+	f = fopen(REGSET_PATH, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%31s %llx %llx", name, &offset, &value) == 3 &&
+		    !strcmp(name, "FSTS") && value & FSTS_FAULT) {
+			say("iommu", "has a fault pending, FSTS is %#llx", value);
+			faults++;
+		}
+	}
+	if (f)
+		fclose(f);
+	return faults;
+}
+
+/* A device that does DMA to @page under the number */
+static int begin_dma(struct life *life, struct vfio_dev *dev, int fd, void *page, __u64 pattern)
+{
+	int ret;
+
+	ret = vfio_open(dev, ROLE_PASID_A, -1);
+	if (ret)
+		return wrong(life, "the device cannot be opened: %s", strerror(-ret));
+	ret = vfio_map(dev->container, page, IOVA, PAGE);
+	if (ret)
+		return wrong(life, "memory cannot be mapped: %s", strerror(-ret));
+	ret = vfio_attach(dev->device, fd, life->id, life->flags);
+	if (ret)
+		return wrong(life, "the device cannot be attached: %s", strerror(-ret));
+	queue_fill_repeat(dev, QUEUE, pasid_of(life), IOVA, pattern, PERIOD);
+	ret = queue_wait_good(dev, QUEUE, MANY);
+	if (ret)
+		return wrong(life, "DMA does not work: %s", strerror(-ret));
+	if ((word_of(page) & PATTERN_MASK) != pattern)
+		return wrong(life, "DMA went elsewhere");
+	return 0;
+}
+
+/* The owner: it never gets to close anything */
+static int be_owner(struct life *life, void *page, int sock)
+{
+	struct vfio_dev dev;
+	int fd, id, fds[3];
+
+	fd = ioasid_open();
+	if (fd < 0)
+		return wrong(life, "%s cannot be opened: %s", IOASID_PATH, strerror(-fd));
+	id = ioasid_alloc(fd, 1, (1 << 20) - 1);
+	if (id < 0)
+		return wrong(life, "no number: %s", strerror(-id));
+	life->id = id;
+	say("owner", "pid %d opens " IOASID_PATH " and allocates number %d", getpid(), id);
+	if (begin_dma(life, &dev, fd, page, PATTERN))
+		return -1;
+	say("owner", "opens %s with VFIO, maps a page at %#llx, attaches %s DMA to number %d",
+	    dev.bdf, IOVA, life->kind, id);
+	say("device", "fills the page again and again: %llu good transfers, %llu failed",
+	    queue_good(&dev, QUEUE), queue_failed(&dev, QUEUE));
+	fds[0] = dev.device;
+	fds[1] = dev.group;
+	fds[2] = dev.container;
+	if (send_fds(sock, fds, 3))
+		return wrong(life, "files cannot be passed on");
+	pause();
+	return wrong(life, "the owner survived");
+}
+
+/* The holder: at each byte from @sock it goes one step further */
+static int be_holder(struct life *life, void *page, int files, int sock)
+{
+	struct vfio_dev dev = VFIO_DEV_CLOSED;
+	struct still still;
+	__u64 before, after;
+	__s64 ahead;
+	int fds[3], ret;
+
+	if (recv_fds(files, fds, 3))
+		return wrong(life, "the owner passed no files on");
+	dev.device = fds[0];
+	dev.group = fds[1];
+	dev.container = fds[2];
+	ret = vfio_map_bar(&dev);
+	if (ret)
+		return wrong(life, "the holder cannot map the device: %s", strerror(-ret));
+	say("holder", "pid %d has got the device's, group's and container's files", getpid());
+
+	/* How far the clock of Linux is ahead of the device's */
+	before = now_ns();
+	ahead = device_clock(&dev);
+	after = now_ns();
+	ahead = before + (after - before) / 2 - ahead;
+
+	if (queue_wait_good(&dev, QUEUE, MANY))
+		return wrong(life, "DMA ended before the owner did");
+	if (send_byte(sock) || wait_byte(sock))
+		return -1;
+
+	/* The owner is dead */
+	still_take(&still, &dev, QUEUE, page);
+	ret = still_check(&still, &dev, QUEUE, page, REFUSED);
+	life->good_at_death = still.good;
+	life->good_after = queue_good(&dev, QUEUE) - still.good;
+	life->blocked = queue_failed(&dev, QUEUE);
+	life->last_good_time = queue_read64(&dev, QUEUE, PASID_TEST_Q_LAST_GOOD_TIME) + ahead;
+	life->first_fail_time = queue_read64(&dev, QUEUE, PASID_TEST_Q_FIRST_FAIL_TIME) + ahead;
+	life->first_fail_good = queue_read64(&dev, QUEUE, PASID_TEST_Q_FIRST_FAIL_GOOD);
+	life->first_fail_addr = queue_read64(&dev, QUEUE, PASID_TEST_Q_FIRST_FAIL_ADDR);
+	if (ret == -EIO)
+		return wrong(life, "%llu transfers went through after the owner's death",
+			     life->good_after);
+	if (ret == -EILSEQ)
+		return wrong(life, "memory changed after the owner's death");
+	if (ret)
+		return wrong(life, "the device does not try any more");
+	if (life->first_fail_good != life->good_at_death)
+		return wrong(life, "a transfer was refused before the last good one");
+	if (send_byte(sock) || wait_byte(sock))
+		return -1;
+
+	/* The others have seen what is to be seen while it is parked */
+	life->blocked = queue_failed(&dev, QUEUE);
+	vfio_close(&dev);
+	say("holder", "closes the device, while that still tries, the group and the container");
+	return send_byte(sock);
+}
+
+static int be_next_owner(struct life *life, void *page)
+{
+	struct vfio_dev dev;
+	int fd, ret;
+
+	fd = ioasid_open();
+	if (fd < 0)
+		return wrong(life, "%s cannot be opened: %s", IOASID_PATH, strerror(-fd));
+	ret = ioasid_alloc(fd, life->id, life->id);
+	if (ret < 0)
+		return wrong(life, "number %u is not recycled: %s", life->id, strerror(-ret));
+	say("next owner", "pid %d allocates number %u", getpid(), life->id);
+	if (begin_dma(life, &dev, fd, page, NEXT_PATTERN))
+		return -1;
+	life->next_good = queue_good(&dev, QUEUE);
+	say("next owner", "attaches %s DMA of the device, another page is at %#llx now",
+	    life->kind, IOVA);
+	say("device", "fills that one: %llu good transfers, %llu failed", life->next_good,
+	    queue_failed(&dev, QUEUE));
+	close(fd);
+	vfio_close(&dev);
+	say("next owner", "closes all");
+	return 0;
+}
+
+/* What debugfs tells: who holds the parked number */
+static int look_at_parked(struct life *life, int numbers)
+{
+	const char attachments[] = " attachments 1 ";
+	char line[256], *holders;
+	int ret;
+
+	ret = ioasid_try(life->id);
+	if (ret != -ENOSPC)
+		return wrong(life, "allocating the parked number %u gave: %s", life->id,
+			     ret ? strerror(-ret) : "the number");
+	say("stranger", "asks for exactly number %u: %s", life->id, strerror(-ret));
+
+	ret = ioasid_line(life->id, line, sizeof(line));
+	if (ret)
+		return wrong(life, "debugfs does not list the number: %s", strerror(-ret));
+	say("debugfs", "%s", line);
+	holders = strstr(line, attachments);
+	if (!strstr(line, " parked ") || !holders)
+		return wrong(life, "debugfs does not tell who holds it: %s", line);
+	snprintf(life->holders, sizeof(life->holders), "%s",
+		 holders + sizeof(attachments) - 1);
+	if (ioasid_count(NULL) != numbers + 1)
+		return wrong(life, "debugfs lists other numbers too");
+	return 0;
+}
+
+static void end_process(int *pid)
+{
+	if (*pid > 0)
+		kill_and_reap(*pid);
+	*pid = 0;
+}
+
+/* The processes, and what is between them, of one life; gives the faults */
+static int live(struct life *life, int kmsg)
+{
+	int files[2], holder_sock[2], next, numbers, faults, ret;
+	unsigned char *page, *next_page, last[PAGE];
+	__u64 killed, dead;
+
+	numbers = ioasid_count(NULL);
+	if (numbers < 0)
+		return wrong(life, "debugfs has no list of numbers: %s", strerror(-numbers));
+	page = page_new();
+	next_page = page_new();
+	if (!page || !next_page || socketpair(AF_UNIX, SOCK_STREAM, 0, files) ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, holder_sock))
+		return wrong(life, "no memory or sockets: %s", strerror(errno));
+
+	holder = fork_child();
+	if (!holder) {
+		/* So that an end is seen when the other side dies */
+		close(files[1]);
+		close(holder_sock[1]);
+		_exit(be_holder(life, page, files[0], holder_sock[0]) ? 1 : 0);
+	}
+	owner = fork_child();
+	if (!owner) {
+		close(files[0]);
+		close(holder_sock[0]);
+		close(holder_sock[1]);
+		_exit(be_owner(life, page, files[1]) ? 1 : 0);
+	}
+	close(files[0]);
+	close(files[1]);
+	close(holder_sock[0]);
+	if (holder < 0 || owner < 0)
+		return wrong(life, "no processes: %s", strerror(errno));
+
+	if (wait_byte(holder_sock[1]))
+		return wrong(life, "the holder died");
+	killed = now_ns();
+	end_process(&owner);
+	dead = now_ns();
+	memcpy(last, page, PAGE);
+	if (send_byte(holder_sock[1]) || wait_byte(holder_sock[1]))
+		return wrong(life, "the holder died");
+
+	/* In the order in which it was */
+	say_at(killed, "owner", "is killed by SIGKILL");
+	say_at(life->last_good_time, "device", "does its last good transfer, the %lluth",
+	       life->good_at_death);
+	say_at(life->first_fail_time, "device", "has the first transfer refused, to %#llx",
+	       life->first_fail_addr);
+	say_at(dead, "owner", "is gone");
+	say("device", "has tried %llu times since, %llu got through", life->blocked,
+	    life->good_after);
+	if (memcmp(last, page, PAGE) || word_of(page) != PATTERN + life->good_at_death - 1)
+		return wrong(life, "memory is not as the last good transfer left it");
+	say("memory", "is as the last good transfer left it: %#llx", word_of(page));
+	faults = count_faults(life, kmsg);
+	if (faults < 0)
+		return faults;
+	say("kernel", "has logged %d faults", faults);
+	if (look_at_parked(life, numbers))
+		return -1;
+
+	if (send_byte(holder_sock[1]) || wait_byte(holder_sock[1]))
+		return wrong(life, "the holder died");
+	end_process(&holder);
+	if (ioasid_count(NULL) != numbers)
+		return wrong(life, "the number is still there");
+	say("debugfs", "does not list number %u any more", life->id);
+
+	next = fork_child();
+	if (!next)
+		_exit(be_next_owner(life, next_page) ? 1 : 0);
+	if (next < 0 || reap(next))
+		return wrong(life, "the next owner failed");
+	if (memcmp(last, page, PAGE))
+		return wrong(life, "the next owner's DMA went to the first owner's page");
+	if ((word_of(next_page) & PATTERN_MASK) != NEXT_PATTERN)
+		return wrong(life, "the next owner's page is not filled");
+	say("memory", "first page as it was: %#llx, new page: %#llx", word_of(page),
+	    word_of(next_page));
+	if (ioasid_count(NULL) != numbers)
+		return wrong(life, "the next owner left a number behind");
+
+	ret = count_faults(life, kmsg);
+	if (ret < 0)
+		return ret;
+	faults += ret;
+	close(holder_sock[1]);
+	munmap(page, PAGE);
+	munmap(next_page, PAGE);
+	return faults;
+}
+
+static bool tell(const char *kind, __u32 flags, char *result, size_t size)
+{
+	struct life *life = page_new();
+	int kmsg, faults = -1;
+
+	if (!life) {
+		snprintf(result, size, "not ok %s: no memory", kind);
+		return false;
+	}
+	life->kind = kind;
+	life->flags = flags;
+	dprintf(STDOUT_FILENO, "\nThe life of a number with %s DMA\n\n", kind);
+	kmsg = kmsg_open();
+	if (kmsg < 0)
+		wrong(life, "the kernel log cannot be opened: %s", strerror(-kmsg));
+	else
+		faults = live(life, kmsg);
+	end_process(&owner);
+	end_process(&holder);
+	if (faults > 0)
+		wrong(life, "%d faults were recorded", faults);
+	if (faults < 0)
+		wrong(life, "no reason is known");
+	if (kmsg >= 0)
+		close(kmsg);
+	if (life->why[0]) {
+		snprintf(result, size, "not ok %s: %s", kind, life->why);
+		say("test", "FAILED: %s", life->why);
+		return false;
+	}
+	snprintf(result, size,
+		 "ok %s: transfers before %llu, transfers after %llu, blocked %llu, faults recorded %d, held while parked by <%s>, number %u reused",
+		 kind, life->good_at_death, life->good_after, life->blocked, faults,
+		 life->holders, life->id);
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *kind;
+		__u32 flags;
+	} lives[] = {
+		{ "default", VFIO_DEVICE_IOASID_DEFAULT },
+		{ "tagged", 0 },
+	};
+	const int nr = sizeof(lives) / sizeof(lives[0]);
+	char results[nr][1024];
+	bool tap = false, good[nr];
+	int opt, i, ret = 0;
+
+	while ((opt = getopt(argc, argv, "t")) != -1) {
+		if (opt != 't') {
+			fprintf(stderr, "Usage: %s [-t]\n", argv[0]);
+			return 2;
+		}
+		tap = true;
+	}
+	/* Children die with this process, whatever it waits for */
+	alarm(5 * DEADLINE_MS / 1000);
+	birth = now_ns();
+	if (tap)
+		dprintf(STDOUT_FILENO, "TAP version 13\n1..%d\n", nr);
+
+	for (i = 0; i < nr; i++)
+		good[i] = tell(lives[i].kind, lives[i].flags, results[i], sizeof(results[i]));
+	dprintf(STDOUT_FILENO, "\n");
+	for (i = 0; i < nr; i++) {
+		dprintf(STDOUT_FILENO, "%s\n", results[i]);
+		if (tap)
+			dprintf(STDOUT_FILENO, "%sok %d life_%s\n", good[i] ? "" : "not ", i + 1,
+				lives[i].kind);
+		if (!good[i])
+			ret = 1;
+	}
+	return ret;
+}

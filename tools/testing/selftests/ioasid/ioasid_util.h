@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the ioasid selftests share: the user API as functions, debugfs, the
+ * kernel log.
+ *
+ * Functions return 0 or a value, or a negative errno. Nothing here judges: that
+ * is for the tests.
+ */
+#ifndef IOASID_UTIL_H
+#define IOASID_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/ioasid.h>
+#include <linux/types.h>
+
+#define IOASID_PATH	"/dev/ioasid"
+
+/* The emulated machine may be very slow: whatever comes at all comes by then. */
+#define DEADLINE_MS	120000
+
+/* Sleep for a moment; false if that went on since @start for DEADLINE_MS. */
+__u64 now_ms(void);
+bool keep_waiting(__u64 start);
+
+/*
+ * Wait until @cond holds; false if it did not.
+ */
+#define wait_for(cond)						\
+({								\
+	__u64 __start = now_ms();				\
+	bool __ok;						\
+								\
+	while (!(__ok = !!(cond)) && keep_waiting(__start))	\
+		;						\
+	__ok;							\
+})
+
+/* /dev/ioasid */
+
+int ioasid_open(void);
+int ioasid_info(int fd, struct ioasid_cmd_info *info);
+int ioasid_alloc(int fd, __u32 min, __u32 max);
+int ioasid_free(int fd, __u32 id);
+int ioasid_query(int fd, __u32 id, struct ioasid_cmd_query *query);
+
+/* The quota of sets that are opened from now on */
+int ioasid_quota_get(void);
+int ioasid_quota_set(unsigned int quota);
+
+/* Whether an owner that comes now gets the number: it is allocated and freed */
+int ioasid_try(__u32 id);
+
+/*
+ * debugfs' list of all numbers: how many lines have the word @state ("active",
+ * "parked", or NULL for any), and the line of one number.
+ */
+int ioasid_count(const char *state);
+int ioasid_line(__u32 id, char *line, size_t size);
+
+/* An ioctl whose result is 0 or a value, or -errno */
+int do_ioctl(int fd, unsigned long cmd, void *arg);
+
+/* The beginning of a file, as a string */
+int read_file(const char *path, char *buf, size_t size);
+
+/* Files over sockets */
+
+int send_fds(int sock, const int *fds, int nr);
+int recv_fds(int sock, int *fds, int nr);
+
+/* Processes */
+
+/* A child that dies with its parent */
+int fork_child(void);
+/* What the child gave to _exit(), or -1 */
+int reap(int child);
+void kill_and_reap(int child);
+
+/* Wait until the other end of a pipe or socket says that it is as far */
+int wait_byte(int fd);
+int send_byte(int fd);
+
+/* The kernel log, from the moment of the open on */
+
+struct kmsg_found {
+	int nr;			/* lines that speak of DMA faults */
+	char first[256];	/* the first of them */
+};
+
+int kmsg_open(void);
+int kmsg_read(int fd, struct kmsg_found *found);
+int kmsg_say(const char *what);
+
+#endif /* IOASID_UTIL_H */

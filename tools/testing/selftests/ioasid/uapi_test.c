@@ -1,0 +1,1127 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/ioasid without a device: sets, numbers, quota, files that are passed on,
+ * and every way to get a command wrong. Built for both ABIs.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "../kselftest_harness.h"
+#include "ioasid_util.h"
+
+/* The emulated machine may be very slow */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 600
+
+/* Numbers that nothing else on the machine uses */
+#define BASE	0x40000
+#define NOBODY	65534
+
+#define PAUSE_ARG "--pause"
+
+static unsigned int count_active(int fd)
+{
+	struct ioasid_cmd_info info;
+
+	return ioasid_info(fd, &info) ? ~0U : info.active;
+}
+
+static int state_of(int fd, __u32 id)
+{
+	struct ioasid_cmd_query query;
+
+	return ioasid_query(fd, id, &query) ?: (int)query.state;
+}
+
+FIXTURE(node) {
+};
+
+FIXTURE_SETUP(node)
+{
+}
+
+FIXTURE_TEARDOWN(node)
+{
+}
+
+TEST_F(node, is_a_character_device_for_root_only)
+{
+	struct stat st;
+
+	ASSERT_EQ(0, stat(IOASID_PATH, &st));
+	EXPECT_TRUE(S_ISCHR(st.st_mode));
+	EXPECT_EQ(0600, st.st_mode & 07777);
+	EXPECT_EQ(0, st.st_uid);
+	EXPECT_EQ(0, st.st_gid);
+}
+
+TEST_F(node, cannot_be_opened_by_others)
+{
+	pid_t child = fork_child();
+
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (setgid(NOBODY) || setuid(NOBODY))
+			_exit(1);
+		if (open(IOASID_PATH, O_RDWR) >= 0)
+			_exit(2);
+		_exit(errno == EACCES ? 0 : 3);
+	}
+	EXPECT_EQ(0, reap(child));
+}
+
+TEST_F(node, takes_no_ioctl_when_opened_for_its_path_only)
+{
+	struct ioasid_cmd_info info;
+	int fd;
+
+	fd = open(IOASID_PATH, O_PATH);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-EBADF, ioasid_info(fd, &info));
+	EXPECT_EQ(0, close(fd));
+}
+
+/* One set, and a second one to be a stranger */
+FIXTURE(set) {
+	int fd;
+	int other;
+	int count;
+};
+
+FIXTURE_SETUP(set)
+{
+	self->count = ioasid_count(NULL);
+	ASSERT_LE(0, self->count);
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+	self->other = ioasid_open();
+	ASSERT_LE(0, self->other);
+}
+
+FIXTURE_TEARDOWN(set)
+{
+	close(self->fd);
+	close(self->other);
+	/* Whatever the test did, nothing of it is left */
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->count));
+}
+
+TEST_F(set, info_tells_an_empty_set)
+{
+	struct ioasid_cmd_info info;
+
+	ASSERT_EQ(0, ioasid_info(self->fd, &info));
+	EXPECT_EQ(sizeof(info), info.size);
+	EXPECT_EQ(0, info.flags);
+	EXPECT_EQ(20, info.pasid_bits);
+	EXPECT_EQ(ioasid_quota_get(), (int)info.quota);
+	EXPECT_EQ(0, info.active);
+	EXPECT_EQ(0, info.parked);
+}
+
+TEST_F(set, info_counts_the_active_numbers_of_this_set_only)
+{
+	struct ioasid_cmd_info info;
+	int i;
+
+	for (i = 1; i <= 3; i++) {
+		ASSERT_EQ(BASE + i, ioasid_alloc(self->fd, BASE + i, BASE + i));
+		ASSERT_EQ(0, ioasid_info(self->fd, &info));
+		EXPECT_EQ(i, info.active);
+		EXPECT_EQ(0, info.parked);
+	}
+	EXPECT_EQ(0, count_active(self->other));
+	ASSERT_EQ(0, ioasid_free(self->fd, BASE + 2));
+	EXPECT_EQ(2, count_active(self->fd));
+}
+
+TEST_F(set, alloc_gives_a_number_of_the_range)
+{
+	int i, id;
+
+	for (i = 0; i < 64; i++) {
+		id = ioasid_alloc(self->fd, BASE + 100, BASE + 200);
+		EXPECT_LE(BASE + 100, id);
+		EXPECT_GE(BASE + 200, id);
+	}
+}
+
+TEST_F(set, alloc_gives_the_lowest_free_number)
+{
+	EXPECT_EQ(BASE + 0, ioasid_alloc(self->fd, BASE, BASE + 9));
+	EXPECT_EQ(BASE + 1, ioasid_alloc(self->fd, BASE, BASE + 9));
+	EXPECT_EQ(BASE + 2, ioasid_alloc(self->fd, BASE, BASE + 9));
+	EXPECT_EQ(0, ioasid_free(self->fd, BASE + 1));
+	EXPECT_EQ(BASE + 1, ioasid_alloc(self->fd, BASE, BASE + 9));
+	EXPECT_EQ(BASE + 3, ioasid_alloc(self->fd, BASE, BASE + 9));
+}
+
+TEST_F(set, alloc_gives_exactly_the_number_asked_for)
+{
+	EXPECT_EQ(BASE + 7, ioasid_alloc(self->fd, BASE + 7, BASE + 7));
+}
+
+TEST_F(set, alloc_gives_the_highest_number_of_all)
+{
+	struct ioasid_cmd_info info;
+	__u32 last;
+
+	ASSERT_EQ(0, ioasid_info(self->fd, &info));
+	last = (1U << info.pasid_bits) - 1;
+	EXPECT_EQ(last, ioasid_alloc(self->fd, last, last));
+}
+
+TEST_F(set, alloc_says_no_space_when_the_number_is_taken_by_the_same_open)
+{
+	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE));
+	EXPECT_EQ(1, count_active(self->fd));
+}
+
+TEST_F(set, alloc_says_no_space_when_the_number_is_taken_by_another_open)
+{
+	ASSERT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
+	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE));
+	EXPECT_EQ(0, count_active(self->fd));
+}
+
+TEST_F(set, alloc_says_no_space_when_the_range_is_full)
+{
+	int i;
+
+	for (i = 0; i < 4; i++)
+		ASSERT_LE(0, ioasid_alloc(i & 1 ? self->fd : self->other, BASE, BASE + 3));
+	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE + 3));
+	EXPECT_EQ(BASE + 4, ioasid_alloc(self->fd, BASE, BASE + 4));
+}
+
+TEST_F(set, alloc_refuses_an_empty_range)
+{
+	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, BASE + 1, BASE));
+	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, 1, 0));
+	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, ~0U, 1));
+	EXPECT_EQ(0, count_active(self->fd));
+}
+
+TEST_F(set, alloc_refuses_zero)
+{
+	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, 0, 0));
+	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, 0, BASE));
+	EXPECT_EQ(0, count_active(self->fd));
+}
+
+TEST_F(set, alloc_refuses_what_is_beyond_the_number_space)
+{
+	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, BASE, 1U << 20));
+	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, 1U << 20, 1U << 20));
+	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, BASE, ~0U));
+	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, ~0U, ~0U));
+	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, 1U << 31, 1U << 31));
+	EXPECT_EQ(0, count_active(self->fd));
+}
+
+TEST_F(set, numbers_of_two_opens_differ)
+{
+	int i, j, ids[8];
+
+	for (i = 0; i < 8; i++) {
+		ids[i] = ioasid_alloc(i & 1 ? self->fd : self->other, BASE, BASE + 7);
+		ASSERT_LE(0, ids[i]);
+		for (j = 0; j < i; j++)
+			EXPECT_NE(ids[j], ids[i]);
+	}
+}
+
+TEST_F(set, query_tells_an_active_number_with_its_owner_as_the_only_reference)
+{
+	struct ioasid_cmd_query query;
+
+	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+	ASSERT_EQ(0, ioasid_query(self->fd, BASE, &query));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, query.state);
+	EXPECT_EQ(1, query.references);
+	EXPECT_EQ(0, query.attachments);
+	EXPECT_EQ(BASE, query.id);
+}
+
+TEST_F(set, query_knows_no_number_that_was_never_allocated)
+{
+	EXPECT_EQ(-ENOENT, state_of(self->fd, BASE));
+	EXPECT_EQ(-ENOENT, state_of(self->fd, 0));
+	EXPECT_EQ(-ENOENT, state_of(self->fd, 1U << 20));
+	EXPECT_EQ(-ENOENT, state_of(self->fd, ~0U));
+}
+
+TEST_F(set, free_recycles_a_number_that_nobody_holds_at_once)
+{
+	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+	ASSERT_EQ(0, ioasid_free(self->fd, BASE));
+	EXPECT_EQ(-ENOENT, state_of(self->fd, BASE));
+	EXPECT_EQ(0, count_active(self->fd));
+	EXPECT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
+}
+
+TEST_F(set, free_of_a_number_twice_finds_nothing)
+{
+	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+	ASSERT_EQ(0, ioasid_free(self->fd, BASE));
+	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, BASE));
+}
+
+TEST_F(set, free_knows_no_number_that_was_never_allocated)
+{
+	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, BASE));
+	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, 0));
+	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, 1U << 20));
+	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, ~0U));
+}
+
+TEST_F(set, free_of_a_foreign_number_finds_nothing_and_leaves_it_alone)
+{
+	ASSERT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
+	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, BASE));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->other, BASE));
+	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
+}
+
+TEST_F(set, query_of_a_foreign_number_finds_nothing)
+{
+	ASSERT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
+	EXPECT_EQ(-ENOENT, state_of(self->fd, BASE));
+}
+
+TEST_F(set, free_does_not_reach_a_number_that_has_passed_to_another_set)
+{
+	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+	ASSERT_EQ(0, ioasid_free(self->fd, BASE));
+	ASSERT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
+	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, BASE));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->other, BASE));
+}
+
+TEST_F(set, close_frees_all)
+{
+	int i, fd;
+
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	for (i = 0; i < 200; i++)
+		ASSERT_EQ(BASE + i, ioasid_alloc(fd, BASE, BASE + 199));
+	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE + 199));
+	ASSERT_EQ(0, close(fd));
+	for (i = 0; i < 200; i++)
+		EXPECT_EQ(BASE + i, ioasid_alloc(self->fd, BASE, BASE + 199));
+}
+
+TEST_F(set, a_dup_is_the_same_set)
+{
+	int fd, copy;
+
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	copy = dup(fd);
+	ASSERT_LE(0, copy);
+	ASSERT_EQ(BASE, ioasid_alloc(fd, BASE, BASE));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(copy, BASE));
+
+	ASSERT_EQ(0, close(fd));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(copy, BASE));
+	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
+
+	ASSERT_EQ(0, close(copy));
+	EXPECT_EQ(0, ioasid_try(BASE));
+}
+
+TEST_F(set, an_open_through_proc_is_another_set)
+{
+	char path[64];
+	int fd;
+
+	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-ENOENT, state_of(fd, BASE));
+	EXPECT_EQ(-ENOENT, ioasid_free(fd, BASE));
+	EXPECT_EQ(0, close(fd));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, BASE));
+}
+
+TEST_F(set, a_child_shares_what_it_inherits)
+{
+	pid_t child;
+
+	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (ioasid_free(self->fd, BASE))
+			_exit(1);
+		if (ioasid_alloc(self->fd, BASE + 1, BASE + 1) != BASE + 1)
+			_exit(2);
+		_exit(0);
+	}
+	ASSERT_EQ(0, reap(child));
+	EXPECT_EQ(-ENOENT, state_of(self->fd, BASE));
+	/* The child's exit was not the last close */
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, BASE + 1));
+}
+
+TEST_F(set, only_the_last_close_after_a_fork_frees)
+{
+	pid_t child;
+	int fd;
+
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(BASE, ioasid_alloc(fd, BASE, BASE));
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	EXPECT_EQ(0, close(fd));
+	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
+	kill_and_reap(child);
+	EXPECT_EQ(0, ioasid_try(BASE));
+}
+
+TEST_F(set, a_killed_process_gives_its_numbers_back)
+{
+	int ready[2], i;
+	pid_t child;
+
+	ASSERT_EQ(0, pipe(ready));
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		int fd = ioasid_open();
+
+		for (i = 0; i < 50; i++)
+			if (ioasid_alloc(fd, BASE, BASE + 49) != BASE + i)
+				_exit(1);
+		send_byte(ready[1]);
+		pause();
+		_exit(0);
+	}
+	ASSERT_EQ(0, close(ready[1]));
+	ASSERT_EQ(0, wait_byte(ready[0]));
+	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE + 49));
+	kill_and_reap(child);
+	for (i = 0; i < 50; i++)
+		EXPECT_EQ(BASE + i, ioasid_alloc(self->fd, BASE, BASE + 49));
+	close(ready[0]);
+}
+
+TEST_F(set, a_file_passed_over_a_socket_shares_its_set)
+{
+	int sock[2], go[2], fd;
+	pid_t child;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sock));
+	ASSERT_EQ(0, pipe(go));
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		close(go[1]);
+		if (recv_fds(sock[1], &fd, 1))
+			_exit(1);
+		if (state_of(fd, BASE) != IOASID_STATE_ACTIVE)
+			_exit(2);
+		if (ioasid_alloc(fd, BASE + 1, BASE + 1) != BASE + 1)
+			_exit(3);
+		send_byte(sock[1]);
+		if (wait_byte(go[0]))
+			_exit(4);
+		/* The sender has closed it meanwhile */
+		_exit(state_of(fd, BASE) == IOASID_STATE_ACTIVE ? 0 : 5);
+	}
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(BASE, ioasid_alloc(fd, BASE, BASE));
+	ASSERT_EQ(0, send_fds(sock[0], &fd, 1));
+	ASSERT_EQ(0, wait_byte(sock[0]));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(fd, BASE + 1));
+	EXPECT_EQ(0, close(fd));
+	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
+	ASSERT_EQ(0, send_byte(go[1]));
+	EXPECT_EQ(0, reap(child));
+	/* That was the last close */
+	EXPECT_EQ(0, ioasid_try(BASE));
+	EXPECT_EQ(0, ioasid_try(BASE + 1));
+}
+
+TEST_F(set, a_file_in_flight_keeps_its_numbers_until_the_socket_is_gone)
+{
+	int sock[2], fd;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock));
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(BASE, ioasid_alloc(fd, BASE, BASE));
+	ASSERT_EQ(0, send_fds(sock[0], &fd, 1));
+	ASSERT_EQ(0, close(fd));
+	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
+	ASSERT_EQ(0, close(sock[0]));
+	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
+	ASSERT_EQ(0, close(sock[1]));
+	/* The socket layer may take its time */
+	EXPECT_TRUE(wait_for(!ioasid_try(BASE)));
+}
+
+static int close_some_socket(void)
+{
+	return close(socket(AF_UNIX, SOCK_STREAM, 0));
+}
+
+TEST_F(set, a_file_in_a_cycle_of_sockets_in_flight_gives_its_numbers_back)
+{
+	int sock[2], fds[3];
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock));
+	fds[0] = ioasid_open();
+	ASSERT_LE(0, fds[0]);
+	ASSERT_EQ(BASE, ioasid_alloc(fds[0], BASE, BASE));
+	fds[1] = sock[0];
+	fds[2] = sock[1];
+	ASSERT_EQ(0, send_fds(sock[0], fds, 3));
+	ASSERT_EQ(0, close(fds[0]));
+	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
+	ASSERT_EQ(0, close(sock[0]));
+	ASSERT_EQ(0, close(sock[1]));
+	/* Nobody but the garbage collector can reach it now, which comes when others close */
+	EXPECT_TRUE(wait_for(!close_some_socket() && !ioasid_try(BASE)));
+}
+
+/* Have a child exec this program, and give its pid when that runs */
+static pid_t exec_child(int flags)
+{
+	char arg[16];
+	int ready[2];
+	pid_t child;
+
+	if (pipe(ready))
+		return -1;
+	child = fork_child();
+	if (!child) {
+		int fd = open(IOASID_PATH, O_RDWR | flags);
+
+		if (ioasid_alloc(fd, BASE, BASE) != BASE)
+			_exit(1);
+		snprintf(arg, sizeof(arg), "%d", ready[1]);
+		execl("/proc/self/exe", "uapi_test", PAUSE_ARG, arg, NULL);
+		_exit(2);
+	}
+	close(ready[1]);
+	if (child > 0 && wait_byte(ready[0])) {
+		kill_and_reap(child);
+		child = -1;
+	}
+	close(ready[0]);
+	return child;
+}
+
+TEST_F(set, exec_closes_with_cloexec)
+{
+	pid_t child = exec_child(O_CLOEXEC);
+
+	ASSERT_LT(0, child);
+	EXPECT_EQ(0, ioasid_try(BASE));
+	kill_and_reap(child);
+}
+
+TEST_F(set, exec_keeps_the_set_without_cloexec)
+{
+	pid_t child = exec_child(0);
+
+	ASSERT_LT(0, child);
+	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
+	kill_and_reap(child);
+	EXPECT_EQ(0, ioasid_try(BASE));
+}
+
+TEST_F(set, knows_no_other_ioctl)
+{
+	struct ioasid_cmd_info info = { .size = sizeof(info) };
+	const unsigned long known[] = { IOASID_INFO, IOASID_ALLOC, IOASID_FREE, IOASID_QUERY };
+	unsigned int nr, i;
+
+	for (nr = 0; nr < 256; nr++) {
+		unsigned long cmd = _IO(IOASID_TYPE, nr);
+		bool is_known = false;
+
+		for (i = 0; i < ARRAY_SIZE(known); i++)
+			is_known |= cmd == known[i];
+		if (is_known)
+			continue;
+		EXPECT_EQ(-ENOTTY, do_ioctl(self->fd, cmd, &info)) {
+			TH_LOG("nr %#x", nr);
+		}
+	}
+	/* The right numbers of the wrong type, direction or size */
+	for (i = 0; i < ARRAY_SIZE(known); i++) {
+		nr = _IOC_NR(known[i]);
+		EXPECT_EQ(-ENOTTY, do_ioctl(self->fd, _IO(IOASID_TYPE + 1, nr), &info));
+		EXPECT_EQ(-ENOTTY, do_ioctl(self->fd, _IOWR(IOASID_TYPE, nr, __u32), &info));
+		EXPECT_EQ(-ENOTTY, do_ioctl(self->fd, _IOR(IOASID_TYPE, nr, __u32), &info));
+	}
+	EXPECT_EQ(-ENOTTY, do_ioctl(self->fd, TCGETS, &info));
+	EXPECT_EQ(-ENOTTY, do_ioctl(self->fd, ~0UL, &info));
+	EXPECT_EQ(-ENOTTY, do_ioctl(self->fd, 0, &info));
+}
+
+TEST_F(set, cannot_be_read_written_mapped_or_seeked)
+{
+	char byte = 0;
+
+	EXPECT_EQ(-1, read(self->fd, &byte, 1));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, write(self->fd, &byte, 1));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_TRUE(mmap(NULL, 4096, PROT_READ, MAP_SHARED, self->fd, 0) == MAP_FAILED);
+	EXPECT_EQ(ENODEV, errno);
+	EXPECT_EQ(-1, lseek(self->fd, 0, SEEK_SET));
+	EXPECT_EQ(ESPIPE, errno);
+}
+
+/* Threads that allocate and free in one small range, of one set or of two */
+
+#define RACE_THREADS	4
+#define RACE_LOOPS	2000
+#define RACE_NUMBERS	6
+
+static struct {
+	pthread_barrier_t start;
+	int taken[RACE_NUMBERS];
+	int failures;
+	int allocations;
+} race;
+
+static void *race_thread(void *arg)
+{
+	int fd = *(int *)arg, i, id;
+
+	pthread_barrier_wait(&race.start);
+	for (i = 0; i < RACE_LOOPS; i++) {
+		id = ioasid_alloc(fd, BASE, BASE + RACE_NUMBERS - 1);
+		if (id == -ENOSPC)
+			continue;
+		if (id < BASE || id >= BASE + RACE_NUMBERS ||
+		    __sync_fetch_and_add(&race.taken[id - BASE], 1)) {
+			__sync_fetch_and_add(&race.failures, 1);
+			break;
+		}
+		__sync_fetch_and_add(&race.allocations, 1);
+		if (state_of(fd, id) != IOASID_STATE_ACTIVE)
+			__sync_fetch_and_add(&race.failures, 1);
+		__sync_fetch_and_sub(&race.taken[id - BASE], 1);
+		if (ioasid_free(fd, id))
+			__sync_fetch_and_add(&race.failures, 1);
+	}
+	return NULL;
+}
+
+static int race_run(int *fds)
+{
+	pthread_t threads[RACE_THREADS];
+	int i;
+
+	if (pthread_barrier_init(&race.start, NULL, RACE_THREADS))
+		return -1;
+	for (i = 0; i < RACE_THREADS; i++)
+		if (pthread_create(&threads[i], NULL, race_thread, &fds[i & 1]))
+			return -1;
+	for (i = 0; i < RACE_THREADS; i++)
+		pthread_join(threads[i], NULL);
+	return 0;
+}
+
+TEST_F(set, threads_never_get_one_number_twice)
+{
+	int fds[2] = { self->fd, self->fd };
+
+	ASSERT_EQ(0, race_run(fds));
+	EXPECT_EQ(0, race.failures);
+	EXPECT_LT(RACE_LOOPS, race.allocations);
+	EXPECT_EQ(0, count_active(self->fd));
+}
+
+TEST_F(set, threads_with_two_sets_never_get_one_number_twice)
+{
+	int fds[2] = { self->fd, self->other };
+
+	ASSERT_EQ(0, race_run(fds));
+	EXPECT_EQ(0, race.failures);
+	EXPECT_LT(RACE_LOOPS, race.allocations);
+	EXPECT_EQ(0, count_active(self->fd));
+	EXPECT_EQ(0, count_active(self->other));
+}
+
+/* All threads try to free the same numbers: each goes once */
+
+#define FREE_NUMBERS 200
+
+static struct {
+	pthread_barrier_t start;
+	int freed[FREE_NUMBERS];
+	int failures;
+} free_race;
+
+static void *free_thread(void *arg)
+{
+	int fd = *(int *)arg, i, ret;
+
+	pthread_barrier_wait(&free_race.start);
+	for (i = 0; i < FREE_NUMBERS; i++) {
+		ret = ioasid_free(fd, BASE + i);
+		if (!ret)
+			__sync_fetch_and_add(&free_race.freed[i], 1);
+		else if (ret != -ENOENT)
+			__sync_fetch_and_add(&free_race.failures, 1);
+	}
+	return NULL;
+}
+
+TEST_F(set, threads_that_free_one_number_leave_nothing_of_it)
+{
+	pthread_t threads[RACE_THREADS];
+	int i;
+
+	for (i = 0; i < FREE_NUMBERS; i++)
+		ASSERT_EQ(BASE + i, ioasid_alloc(self->fd, BASE + i, BASE + i));
+	ASSERT_EQ(0, pthread_barrier_init(&free_race.start, NULL, RACE_THREADS));
+	for (i = 0; i < RACE_THREADS; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, free_thread, &self->fd));
+	for (i = 0; i < RACE_THREADS; i++)
+		pthread_join(threads[i], NULL);
+	EXPECT_EQ(0, free_race.failures);
+	for (i = 0; i < FREE_NUMBERS; i++) {
+		/* Those that came at the same moment may all have found it */
+		EXPECT_LE(1, free_race.freed[i]);
+		EXPECT_EQ(0, ioasid_try(BASE + i));
+	}
+	EXPECT_EQ(0, count_active(self->fd));
+}
+
+/* Sets of a small quota */
+
+#define QUOTA 4
+
+FIXTURE(quota) {
+	int saved;
+	int before;
+	int fd;
+	int other;
+};
+
+FIXTURE_SETUP(quota)
+{
+	self->saved = ioasid_quota_get();
+	ASSERT_LE(0, self->saved);
+	self->before = ioasid_open();
+	ASSERT_LE(0, self->before);
+	ASSERT_EQ(0, ioasid_quota_set(QUOTA));
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+	self->other = ioasid_open();
+	ASSERT_LE(0, self->other);
+}
+
+FIXTURE_TEARDOWN(quota)
+{
+	EXPECT_EQ(0, ioasid_quota_set(self->saved));
+	close(self->before);
+	close(self->fd);
+	close(self->other);
+}
+
+static int fill_set(int fd)
+{
+	int i, ret;
+
+	for (i = 0; i < QUOTA; i++) {
+		ret = ioasid_alloc(fd, BASE, BASE + 999);
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+TEST_F(quota, is_told_by_info)
+{
+	struct ioasid_cmd_info info;
+
+	ASSERT_EQ(0, ioasid_info(self->fd, &info));
+	EXPECT_EQ(QUOTA, info.quota);
+}
+
+TEST_F(quota, is_that_of_the_time_of_the_open)
+{
+	struct ioasid_cmd_info info;
+
+	ASSERT_EQ(0, ioasid_info(self->before, &info));
+	EXPECT_EQ(self->saved, (int)info.quota);
+	ASSERT_EQ(0, ioasid_quota_set(2 * QUOTA));
+	ASSERT_EQ(0, ioasid_info(self->fd, &info));
+	EXPECT_EQ(QUOTA, info.quota);
+}
+
+TEST_F(quota, bounds_a_set)
+{
+	ASSERT_EQ(0, fill_set(self->fd));
+	EXPECT_EQ(-EDQUOT, ioasid_alloc(self->fd, BASE, BASE + 999));
+	EXPECT_EQ(QUOTA, count_active(self->fd));
+}
+
+TEST_F(quota, is_given_back_by_free)
+{
+	int i;
+
+	ASSERT_EQ(0, fill_set(self->fd));
+	for (i = 0; i < 10; i++) {
+		EXPECT_EQ(0, ioasid_free(self->fd, BASE + 1));
+		EXPECT_EQ(BASE + 1, ioasid_alloc(self->fd, BASE, BASE + 999));
+		EXPECT_EQ(-EDQUOT, ioasid_alloc(self->fd, BASE, BASE + 999));
+	}
+}
+
+TEST_F(quota, is_not_used_up_by_what_fails)
+{
+	int i;
+
+	ASSERT_LE(0, ioasid_alloc(self->fd, BASE, BASE));
+	for (i = 0; i < 2 * QUOTA; i++)
+		EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE));
+	for (i = 1; i < QUOTA; i++)
+		EXPECT_LE(0, ioasid_alloc(self->fd, BASE, BASE + 999));
+}
+
+TEST_F(quota, of_one_set_leaves_another_alone)
+{
+	ASSERT_EQ(0, fill_set(self->fd));
+	ASSERT_EQ(-EDQUOT, ioasid_alloc(self->fd, BASE, BASE + 999));
+	EXPECT_EQ(0, fill_set(self->other));
+	EXPECT_LE(0, ioasid_alloc(self->before, BASE, BASE + 999));
+}
+
+TEST_F(quota, of_zero_gives_nothing)
+{
+	int fd;
+
+	ASSERT_EQ(0, ioasid_quota_set(0));
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-EDQUOT, ioasid_alloc(fd, BASE, BASE + 999));
+	EXPECT_EQ(0, close(fd));
+}
+
+/* Malformed commands: each test runs for each of them */
+
+union command {
+	struct {
+		__u32 size;
+		__u32 flags;
+	};
+	struct ioasid_cmd_info info;
+	struct ioasid_cmd_alloc alloc;
+	struct ioasid_cmd_free free;
+	struct ioasid_cmd_query query;
+};
+
+#define MEMORY_PAGES 4
+
+FIXTURE(command) {
+	int fd;
+	union command cmd;
+	/* MEMORY_PAGES, all zero, and one that must not be touched */
+	char *memory;
+	size_t page;
+	char *end;
+};
+
+FIXTURE_VARIANT(command) {
+	unsigned long nr;
+	size_t size;
+	bool answers;
+};
+
+FIXTURE_VARIANT_ADD(command, info) {
+	.nr = IOASID_INFO,
+	.size = sizeof(struct ioasid_cmd_info),
+	.answers = true,
+};
+
+FIXTURE_VARIANT_ADD(command, alloc) {
+	.nr = IOASID_ALLOC,
+	.size = sizeof(struct ioasid_cmd_alloc),
+	.answers = true,
+};
+
+FIXTURE_VARIANT_ADD(command, free) {
+	.nr = IOASID_FREE,
+	.size = sizeof(struct ioasid_cmd_free),
+	.answers = false,
+};
+
+FIXTURE_VARIANT_ADD(command, query) {
+	.nr = IOASID_QUERY,
+	.size = sizeof(struct ioasid_cmd_query),
+	.answers = true,
+};
+
+FIXTURE_SETUP(command)
+{
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+	/* What FREE and QUERY speak of */
+	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+
+	self->page = sysconf(_SC_PAGESIZE);
+	self->memory = mmap(NULL, (MEMORY_PAGES + 1) * self->page, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(self->memory != MAP_FAILED);
+	self->end = self->memory + MEMORY_PAGES * self->page;
+	ASSERT_EQ(0, mprotect(self->end, self->page, PROT_NONE));
+
+	self->cmd.size = variant->size;
+	switch (variant->nr) {
+	case IOASID_ALLOC:
+		self->cmd.alloc.min = BASE + 1;
+		self->cmd.alloc.max = BASE + 9999;
+		break;
+	case IOASID_FREE:
+		self->cmd.free.id = BASE;
+		break;
+	case IOASID_QUERY:
+		self->cmd.query.id = BASE;
+		break;
+	}
+}
+
+FIXTURE_TEARDOWN(command)
+{
+	munmap(self->memory, (MEMORY_PAGES + 1) * self->page);
+	close(self->fd);
+	/* Numbers were neither leaked nor lost */
+	EXPECT_EQ(0, ioasid_try(BASE));
+	EXPECT_EQ(0, ioasid_try(BASE + 1));
+}
+
+/* Put the command where @where says, of which only @size bytes may exist */
+static void *put_command(FIXTURE_DATA(command) *self, char *where, size_t size)
+{
+	memcpy(where, &self->cmd, size);
+	return where;
+}
+
+/* Nothing has come of a command that was refused */
+#define EXPECT_NOTHING_DONE()					\
+do {								\
+	EXPECT_EQ(1, count_active(self->fd));			\
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, BASE));	\
+} while (0)
+
+TEST_F(command, is_accepted_as_it_should_be)
+{
+	void *cmd = put_command(self, self->memory, variant->size);
+
+	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr, cmd));
+}
+
+TEST_F(command, is_accepted_at_the_end_of_a_mapping)
+{
+	void *cmd = put_command(self, self->end - variant->size, variant->size);
+
+	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr, cmd));
+}
+
+TEST_F(command, does_not_write_behind_what_it_has)
+{
+	size_t i;
+	void *cmd;
+
+	memset(self->memory, 0x5a, self->page);
+	cmd = put_command(self, self->memory, variant->size);
+	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr, cmd));
+	for (i = variant->size; i < self->page; i++)
+		ASSERT_EQ(0x5a, self->memory[i]);
+}
+
+TEST_F(command, is_refused_with_size_0)
+{
+	self->cmd.size = 0;
+	EXPECT_EQ(-EINVAL, do_ioctl(self->fd, variant->nr,
+				    put_command(self, self->memory, variant->size)));
+	EXPECT_NOTHING_DONE();
+}
+
+TEST_F(command, is_refused_when_shorter_than_its_first_version)
+{
+	for (self->cmd.size = 1; self->cmd.size < variant->size; self->cmd.size++)
+		EXPECT_EQ(-EINVAL, do_ioctl(self->fd, variant->nr,
+					    put_command(self, self->memory, variant->size)));
+	EXPECT_NOTHING_DONE();
+}
+
+TEST_F(command, is_accepted_when_longer_with_a_tail_of_zeros)
+{
+	const size_t tails[] = { 1, 4, 8, 100 };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(tails); i++) {
+		self->cmd.size = variant->size + tails[i];
+		memset(self->memory, 0, self->page);
+		/* FREE does it but once */
+		EXPECT_EQ(i && variant->nr == IOASID_FREE ? -ENOENT : 0,
+			  do_ioctl(self->fd, variant->nr,
+				   put_command(self, self->memory, variant->size)));
+		if (variant->nr == IOASID_ALLOC) {
+			EXPECT_EQ(0, ioasid_free(self->fd,
+						 ((union command *)self->memory)->alloc.id));
+		}
+	}
+}
+
+TEST_F(command, leaves_the_size_as_the_caller_set_it)
+{
+	__u32 size = variant->size + 24;
+
+	self->cmd.size = size;
+	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr,
+			      put_command(self, self->memory, variant->size)));
+	EXPECT_EQ(size, ((union command *)self->memory)->size);
+}
+
+TEST_F(command, is_refused_when_longer_with_a_tail_that_is_not_zero)
+{
+	size_t i;
+
+	self->cmd.size = variant->size + 24;
+	for (i = variant->size; i < self->cmd.size; i++) {
+		memset(self->memory, 0, self->page);
+		self->memory[i] = 1;
+		EXPECT_EQ(-E2BIG, do_ioctl(self->fd, variant->nr,
+					   put_command(self, self->memory, variant->size)));
+	}
+	EXPECT_NOTHING_DONE();
+}
+
+TEST_F(command, is_accepted_when_longer_than_a_page_with_a_tail_of_zeros)
+{
+	self->cmd.size = MEMORY_PAGES * self->page;
+	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr,
+			      put_command(self, self->memory, variant->size)));
+}
+
+TEST_F(command, is_refused_when_longer_than_a_page_with_a_tail_that_is_not_zero)
+{
+	self->cmd.size = MEMORY_PAGES * self->page;
+	self->end[-1] = 1;
+	EXPECT_EQ(-E2BIG, do_ioctl(self->fd, variant->nr,
+				   put_command(self, self->memory, variant->size)));
+	EXPECT_NOTHING_DONE();
+}
+
+TEST_F(command, is_refused_when_longer_than_what_is_mapped)
+{
+	const __u32 sizes[] = { MEMORY_PAGES * self->page + 1, 1U << 30, 0x7fffffff, ~0U };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		self->cmd.size = sizes[i];
+		EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr,
+					    put_command(self, self->memory, variant->size)));
+	}
+	EXPECT_NOTHING_DONE();
+}
+
+TEST_F(command, is_refused_with_flags)
+{
+	int bit;
+
+	for (bit = 0; bit < 32; bit++) {
+		self->cmd.flags = 1U << bit;
+		EXPECT_EQ(-EINVAL, do_ioctl(self->fd, variant->nr,
+					    put_command(self, self->memory, variant->size)));
+	}
+	self->cmd.flags = ~0U;
+	EXPECT_EQ(-EINVAL, do_ioctl(self->fd, variant->nr,
+				    put_command(self, self->memory, variant->size)));
+	EXPECT_NOTHING_DONE();
+}
+
+TEST_F(command, is_refused_where_nothing_is_mapped)
+{
+	void *const where[] = {
+		NULL, (void *)1, self->end, (void *)-1L, (void *)-4096L,
+		(void *)(1UL << (8 * sizeof(long) - 1)),
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(where); i++)
+		EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr, where[i]));
+	EXPECT_NOTHING_DONE();
+}
+
+TEST_F(command, is_refused_when_it_runs_into_what_is_not_mapped)
+{
+	size_t size;
+
+	for (size = 1; size < variant->size; size++)
+		EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr,
+					    put_command(self, self->end - size, size)));
+	EXPECT_NOTHING_DONE();
+}
+
+TEST_F(command, does_nothing_when_its_answer_cannot_be_written)
+{
+	void *cmd = put_command(self, self->memory, variant->size);
+	int i;
+
+	ASSERT_EQ(0, mprotect(self->memory, self->page, PROT_READ));
+	if (!variant->answers) {
+		/* Then it need not be */
+		EXPECT_EQ(0, do_ioctl(self->fd, variant->nr, cmd));
+		return;
+	}
+	for (i = 0; i < 10; i++)
+		EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr, cmd));
+	EXPECT_NOTHING_DONE();
+	EXPECT_EQ(0, ioasid_try(BASE + 1));
+}
+
+TEST_F(command, does_nothing_when_the_last_of_its_answer_cannot_be_written)
+{
+	char *boundary = self->memory + self->page;
+	void *cmd = put_command(self, boundary - variant->size + sizeof(__u32), variant->size);
+	int i;
+
+	ASSERT_EQ(0, mprotect(boundary, self->page, PROT_READ));
+	if (!variant->answers) {
+		EXPECT_EQ(0, do_ioctl(self->fd, variant->nr, cmd));
+		return;
+	}
+	for (i = 0; i < 10; i++)
+		EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr, cmd));
+	EXPECT_NOTHING_DONE();
+	EXPECT_EQ(0, ioasid_try(BASE + 1));
+}
+
+int main(int argc, char **argv)
+{
+	/* The child of exec_child() */
+	if (argc == 3 && !strcmp(argv[1], PAUSE_ARG)) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		send_byte(atoi(argv[2]));
+		pause();
+		return 0;
+	}
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,1788 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * VFIO as a holder of numbers, with a device that really does DMA: who lets it
+ * reach memory, what ends it, who holds what for how long, and that the kernel
+ * log stays quiet meanwhile.
+ *
+ * Every test is quiet unless it says otherwise by loud_begin(): a line about a
+ * DMA fault in the kernel log fails it. No test asserts a time.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <linux/vfio.h>
+
+#include "../kselftest_harness.h"
+#include "vfio_util.h"
+#include "pasid-test.h"
+
+/* The emulated machine may be very slow */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 600
+
+/* Numbers that nothing else on the machine uses, more than 16 bits of them */
+#define ID		0x50000
+#define OTHER_ID	0x50001
+#define MORE_IDS	0x50010
+
+#define IOVA		0x10000000ULL
+#define OTHER_IOVA	0x20000000ULL
+#define NO_IOVA		0x30000000ULL
+
+#define QUEUE		0
+#define OTHER_QUEUE	1
+
+#define PATTERN		0x1111000000000000ULL
+#define NEXT_PATTERN	0x2222000000000000ULL
+#define PATTERN_MASK	0xffff000000000000ULL
+
+/* us between two transfers */
+#define PERIOD		100
+#define BUSY_PERIOD	20
+
+/* So many transfers are DMA that goes on */
+#define SOME		50
+/* So many refused ones are DMA that does not */
+#define REFUSED		20
+
+#define TAGGED		0
+#define DEFAULT		VFIO_DEVICE_IOASID_DEFAULT
+
+static __u64 word_of(const void *page)
+{
+	return __atomic_load_n((const __u64 *)page, __ATOMIC_SEQ_CST);
+}
+
+static bool is_filled(const void *page, __u64 pattern)
+{
+	return (word_of(page) & PATTERN_MASK) == pattern;
+}
+
+static int state_of(int fd, __u32 id)
+{
+	struct ioasid_cmd_query query;
+
+	return ioasid_query(fd, id, &query) ?: (int)query.state;
+}
+
+static int attachments_of(int fd, __u32 id)
+{
+	struct ioasid_cmd_query query;
+
+	return ioasid_query(fd, id, &query) ?: (int)query.attachments;
+}
+
+static int references_of(int fd, __u32 id)
+{
+	struct ioasid_cmd_query query;
+
+	return ioasid_query(fd, id, &query) ?: (int)query.references;
+}
+
+/* A number that DMA without PASID has, in the queue's register */
+static __u32 pasid_of(__u32 flags, __u32 id)
+{
+	return flags & DEFAULT ? NO_PASID : id;
+}
+
+/*
+ * DMA that goes on does so; blocked DMA does not: from the call on no transfer
+ * succeeds and the page stays as it is.
+ */
+#define EXPECT_DMA(dev, queue)							\
+	EXPECT_EQ(0, queue_wait_good((dev), (queue), SOME))
+
+#define EXPECT_NO_DMA(dev, queue, page)						\
+do {										\
+	struct still __still;							\
+										\
+	still_take(&__still, (dev), (queue), (page));				\
+	EXPECT_EQ(0, still_check(&__still, (dev), (queue), (page), REFUSED));	\
+} while (0)
+
+/* What each test watches, whatever its fixture */
+struct watch {
+	int kmsg;
+	int numbers;
+	bool loud;
+};
+
+static int watch_begin(struct watch *watch)
+{
+	watch->numbers = ioasid_count(NULL);
+	if (watch->numbers < 0)
+		return watch->numbers;
+	watch->kmsg = kmsg_open();
+	return watch->kmsg < 0 ? watch->kmsg : 0;
+}
+
+#define EXPECT_QUIET(watch)							\
+do {										\
+	struct kmsg_found __found;						\
+										\
+	EXPECT_EQ(0, kmsg_read((watch)->kmsg, &__found));			\
+	EXPECT_EQ(0, __found.nr) {						\
+		TH_LOG("the kernel log has: %s", __found.first);		\
+	}									\
+} while (0)
+
+/*
+ * Between these, faults are expected. The kernel prints but some of them in
+ * each interval of DEFAULT_RATELIMIT_INTERVAL, which must not carry over into
+ * what comes after, where silence has to mean that there was none.
+ */
+#define RATELIMIT_S 5
+
+static int loud_begin(struct watch *watch)
+{
+	watch->loud = true;
+	return kmsg_say("expect DMAR");
+}
+
+/* How many lines there were; negative: could not be told */
+static int loud_end(struct watch *watch)
+{
+	struct kmsg_found found;
+	int ret;
+
+	watch->loud = false;
+	sleep(RATELIMIT_S + 1);
+	ret = kmsg_read(watch->kmsg, &found) ?: kmsg_say("end expect DMAR");
+	return ret ?: found.nr;
+}
+
+/* All files are closed: no number and no fault is left */
+#define EXPECT_CLEAN(watch)							\
+do {										\
+	if ((watch)->loud)							\
+		loud_end(watch);						\
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == (watch)->numbers));		\
+	EXPECT_QUIET(watch);							\
+	close((watch)->kmsg);							\
+} while (0)
+
+/*
+ * A device with a mapping, a set with one number. Nothing is attached yet. Each
+ * test runs for DMA with a PASID and without.
+ */
+FIXTURE(dma) {
+	struct watch watch;
+	struct vfio_dev dev;
+	void *page;
+	int fd;
+	int quota;
+	/* For those tests that want more */
+	struct vfio_dev other_dev;
+	void *other_page;
+	int other_fd;
+};
+
+FIXTURE_VARIANT(dma) {
+	__u32 flags;
+};
+
+FIXTURE_VARIANT_ADD(dma, tagged) {
+	.flags = TAGGED,
+};
+
+FIXTURE_VARIANT_ADD(dma, default) {
+	.flags = DEFAULT,
+};
+
+FIXTURE_SETUP(dma)
+{
+	self->other_dev = (struct vfio_dev)VFIO_DEV_CLOSED;
+	self->quota = ioasid_quota_get();
+	ASSERT_LE(0, self->quota);
+	ASSERT_EQ(0, watch_begin(&self->watch));
+	self->page = page_new();
+	ASSERT_NE(NULL, self->page);
+	self->other_page = page_new();
+	ASSERT_NE(NULL, self->other_page);
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->other_page, OTHER_IOVA, PAGE));
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+	self->other_fd = ioasid_open();
+	ASSERT_LE(0, self->other_fd);
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+}
+
+FIXTURE_TEARDOWN(dma)
+{
+	EXPECT_EQ(0, ioasid_quota_set(self->quota));
+	vfio_close(&self->dev);
+	vfio_close(&self->other_dev);
+	close(self->fd);
+	close(self->other_fd);
+	EXPECT_CLEAN(&self->watch);
+}
+
+/* Attach, and do DMA without end to the page */
+static void start(struct __test_metadata *_metadata, FIXTURE_DATA(dma) *self,
+		  const FIXTURE_VARIANT(dma) *variant)
+{
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD);
+	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
+	ASSERT_TRUE(is_filled(self->page, PATTERN));
+}
+
+/* The same with DMA of the other kind, under a number of its own or none */
+static void start_other_kind(struct __test_metadata *_metadata, FIXTURE_DATA(dma) *self,
+			     const FIXTURE_VARIANT(dma) *variant)
+{
+	__u32 pasid = NO_PASID;
+
+	if (variant->flags & DEFAULT) {
+		pasid = OTHER_ID;
+		ASSERT_EQ(OTHER_ID, ioasid_alloc(self->other_fd, OTHER_ID, OTHER_ID));
+		ASSERT_EQ(0, vfio_attach(self->dev.device, self->other_fd, OTHER_ID, TAGGED));
+	}
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid, OTHER_IOVA, PATTERN, PERIOD);
+	ASSERT_EQ(0, queue_wait_good(&self->dev, OTHER_QUEUE, SOME));
+}
+
+/* Another device in the container of the first */
+static void open_other_dev(struct __test_metadata *_metadata, FIXTURE_DATA(dma) *self)
+{
+	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, dup(self->dev.container)));
+}
+
+/* Attach, detach */
+
+TEST_F(dma, attach_lets_dma_reach_memory)
+{
+	__u64 good;
+
+	start(_metadata, self, variant);
+	queue_stop(&self->dev, QUEUE);
+	good = queue_good(&self->dev, QUEUE);
+	EXPECT_EQ(PATTERN + good - 1, word_of(self->page));
+	EXPECT_EQ(PATTERN + good - 1, word_of(self->page + PAGE - sizeof(__u64)));
+	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
+}
+
+TEST_F(dma, an_attachment_is_a_reference_that_query_counts)
+{
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	EXPECT_EQ(1, references_of(self->fd, ID));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	EXPECT_EQ(2, references_of(self->fd, ID));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	EXPECT_EQ(1, references_of(self->fd, ID));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, ID));
+}
+
+TEST_F(dma, a_number_can_be_attached_both_ways_and_free_blocks_both)
+{
+	__u32 flags = variant->flags ^ DEFAULT;
+
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, flags));
+	EXPECT_EQ(2, attachments_of(self->fd, ID));
+	EXPECT_EQ(3, references_of(self->fd, ID));
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid_of(flags, ID), OTHER_IOVA, PATTERN,
+			  PERIOD);
+	EXPECT_DMA(&self->dev, OTHER_QUEUE);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_NO_DMA(&self->dev, OTHER_QUEUE, self->other_page);
+}
+
+TEST_F(dma, a_second_attachment_of_the_same_number_is_refused)
+{
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(-EEXIST, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	EXPECT_EQ(2, references_of(self->fd, ID));
+	EXPECT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags));
+}
+
+TEST_F(dma, attach_works_again_after_detach)
+{
+	int i;
+
+	for (i = 0; i < 5; i++) {
+		start(_metadata, self, variant);
+		queue_stop(&self->dev, QUEUE);
+		ASSERT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
+	}
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+TEST_F(dma, detach_of_what_is_not_attached_finds_nothing)
+{
+	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, 0, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, 1 << 20, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ~0U, variant->flags));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags ^ DEFAULT));
+	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, OTHER_ID, variant->flags));
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+}
+
+TEST_F(dma, attach_of_what_was_never_allocated_finds_nothing)
+{
+	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, OTHER_ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, 0, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, 1 << 20, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ~0U, variant->flags));
+}
+
+TEST_F(dma, attach_of_a_foreign_number_finds_nothing)
+{
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->other_fd, OTHER_ID, OTHER_ID));
+	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, OTHER_ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->other_fd, ID, variant->flags));
+	EXPECT_EQ(0, attachments_of(self->other_fd, OTHER_ID));
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+}
+
+TEST_F(dma, attach_refuses_what_is_not_a_file)
+{
+	int path, closed;
+
+	path = open(IOASID_PATH, O_PATH | O_CLOEXEC);
+	ASSERT_LE(0, path);
+	closed = ioasid_open();
+	ASSERT_LE(0, closed);
+	ASSERT_EQ(0, close(closed));
+	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, path, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, closed, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, -1, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, -100, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, INT_MIN, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, INT_MAX, ID, variant->flags));
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	close(path);
+}
+
+TEST_F(dma, attach_refuses_a_file_that_is_not_dev_ioasid)
+{
+	int pipes[2], sock[2], null, dir, memory, i;
+
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sock));
+	null = open("/dev/null", O_RDWR);
+	ASSERT_LE(0, null);
+	dir = open("/", O_RDONLY | O_DIRECTORY);
+	ASSERT_LE(0, dir);
+	memory = memfd_create("ioasid", 0);
+	ASSERT_LE(0, memory);
+
+	const int fds[] = {
+		pipes[0], pipes[1], sock[0], null, dir, memory,
+		self->dev.container, self->dev.group, self->dev.device, self->watch.kmsg,
+	};
+
+	for (i = 0; i < (int)ARRAY_SIZE(fds); i++) {
+		EXPECT_EQ(-EBADFD, vfio_attach(self->dev.device, fds[i], ID, variant->flags)) {
+			TH_LOG("file %d", i);
+		}
+	}
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+}
+
+/* What ends DMA */
+
+TEST_F(dma, free_blocks_it_before_it_returns)
+{
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_QUIET(&self->watch);
+}
+
+TEST_F(dma, close_of_the_set_blocks_it_before_it_returns)
+{
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, close(self->fd));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
+	EXPECT_QUIET(&self->watch);
+	self->fd = -1;
+}
+
+/* The owner is another process, which attaches what this one has opened */
+TEST_F(dma, death_of_the_owner_blocks_it)
+{
+	int ready[2];
+	pid_t owner;
+
+	ASSERT_EQ(0, pipe(ready));
+	owner = fork_child();
+	ASSERT_LE(0, owner);
+	if (!owner) {
+		int fd = ioasid_open();
+
+		if (ioasid_alloc(fd, OTHER_ID, OTHER_ID) != OTHER_ID ||
+		    vfio_attach(self->dev.device, fd, OTHER_ID, variant->flags))
+			_exit(1);
+		send_byte(ready[1]);
+		pause();
+		_exit(0);
+	}
+	close(ready[1]);
+	ASSERT_EQ(0, wait_byte(ready[0]));
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, OTHER_ID), IOVA, PATTERN,
+			  PERIOD);
+	EXPECT_DMA(&self->dev, QUEUE);
+	kill_and_reap(owner);
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_EQ(-ENOSPC, ioasid_try(OTHER_ID));
+	EXPECT_QUIET(&self->watch);
+	ASSERT_EQ(0, vfio_reset(self->dev.device));
+	EXPECT_EQ(0, vfio_detach(self->dev.device, OTHER_ID, variant->flags));
+	EXPECT_EQ(0, ioasid_try(OTHER_ID));
+	close(ready[0]);
+}
+
+TEST_F(dma, only_the_last_close_of_a_set_blocks_it)
+{
+	pid_t child;
+
+	start(_metadata, self, variant);
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = -1;
+	EXPECT_DMA(&self->dev, QUEUE);
+	kill_and_reap(child);
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+/*
+ * From the first moment of blocking no fault is logged, and no moment is left
+ * in which one could: transfers that follow each other closely would find it.
+ */
+TEST_F(dma, free_lets_no_fault_be_logged_in_any_of_many_rounds)
+{
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		if (variant->flags & DEFAULT && i) {
+			/* Blocked for good in this container */
+			vfio_close(&self->dev);
+			ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+			ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+		}
+		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+		queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
+				  BUSY_PERIOD);
+		EXPECT_DMA(&self->dev, QUEUE);
+		ASSERT_EQ(0, ioasid_free(self->fd, ID));
+		EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+		queue_stop(&self->dev, QUEUE);
+		ASSERT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
+		EXPECT_QUIET(&self->watch);
+		ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	}
+}
+
+TEST_F(dma, free_leaves_the_other_kind_of_dma_of_the_device_alone)
+{
+	__u64 failed;
+
+	start_other_kind(_metadata, self, variant);
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_DMA(&self->dev, OTHER_QUEUE);
+	failed = queue_failed(&self->dev, OTHER_QUEUE);
+	EXPECT_EQ(0, failed);
+}
+
+TEST_F(dma, free_of_another_number_of_the_device_leaves_it_alone)
+{
+	__u32 flags = TAGGED;
+
+	start(_metadata, self, variant);
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, flags));
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, OTHER_ID, OTHER_IOVA, PATTERN, PERIOD);
+	EXPECT_DMA(&self->dev, OTHER_QUEUE);
+	ASSERT_EQ(0, ioasid_free(self->fd, OTHER_ID));
+	EXPECT_NO_DMA(&self->dev, OTHER_QUEUE, self->other_page);
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
+}
+
+TEST_F(dma, free_leaves_another_device_in_the_container_alone)
+{
+	open_other_dev(_metadata, self);
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->other_fd, OTHER_ID, OTHER_ID));
+	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->other_fd, OTHER_ID,
+				 variant->flags));
+	queue_fill_repeat(&self->other_dev, QUEUE, pasid_of(variant->flags, OTHER_ID), OTHER_IOVA,
+			  PATTERN, PERIOD);
+	EXPECT_DMA(&self->other_dev, QUEUE);
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_DMA(&self->other_dev, QUEUE);
+	EXPECT_EQ(0, queue_failed(&self->other_dev, QUEUE));
+}
+
+TEST_F(dma, free_blocks_all_devices_of_the_number)
+{
+	open_other_dev(_metadata, self);
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(2, attachments_of(self->fd, ID));
+	queue_fill_repeat(&self->other_dev, QUEUE, pasid_of(variant->flags, ID), OTHER_IOVA,
+			  PATTERN, PERIOD);
+	EXPECT_DMA(&self->other_dev, QUEUE);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_NO_DMA(&self->other_dev, QUEUE, self->other_page);
+
+	/* Each holder lets go when it likes, the last one recycles */
+	vfio_close_device(&self->dev);
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
+	EXPECT_NO_DMA(&self->other_dev, QUEUE, self->other_page);
+	vfio_close_device(&self->other_dev);
+	EXPECT_EQ(0, ioasid_try(ID));
+}
+
+TEST_F(dma, reset_of_the_device_does_not_open_it_again)
+{
+	start_other_kind(_metadata, self, variant);
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	ASSERT_EQ(0, vfio_reset(self->dev.device));
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD);
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
+
+	/* The device itself is able to */
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid_of(variant->flags ^ DEFAULT, OTHER_ID),
+			  OTHER_IOVA, PATTERN, PERIOD);
+	EXPECT_DMA(&self->dev, OTHER_QUEUE);
+}
+
+TEST_F(dma, reset_of_the_device_leaves_an_active_attachment_alone)
+{
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, vfio_reset(self->dev.device));
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD);
+	EXPECT_DMA(&self->dev, QUEUE);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+TEST_F(dma, map_and_unmap_while_parked_do_not_open_it_again)
+{
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->other_page, NO_IOVA, PAGE));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+/* Not quiet: the number is active, its owner shall see what the device does */
+
+TEST_F(dma, a_fault_of_an_active_number_is_logged)
+{
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	EXPECT_QUIET(&self->watch);
+	ASSERT_EQ(0, loud_begin(&self->watch));
+	queue_fill(&self->dev, QUEUE, pasid_of(variant->flags, ID), NO_IOVA, PATTERN);
+	EXPECT_EQ(0, queue_wait_done(&self->dev, QUEUE));
+	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
+	EXPECT_EQ(1, queue_failed(&self->dev, QUEUE));
+	EXPECT_EQ(NO_IOVA, queue_read64(&self->dev, QUEUE, PASID_TEST_Q_FIRST_FAIL_ADDR));
+	EXPECT_LE(1, loud_end(&self->watch));
+}
+
+TEST_F(dma, unmap_ends_it_before_it_returns)
+{
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, loud_begin(&self->watch));
+	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	queue_stop(&self->dev, QUEUE);
+	EXPECT_LE(1, loud_end(&self->watch));
+}
+
+/* The life of a parked number */
+
+TEST_F(dma, a_parked_number_is_not_given_out)
+{
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
+	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, ID, ID));
+	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->other_fd, ID, ID));
+	EXPECT_EQ(ID + 1, ioasid_alloc(self->fd, ID, ID + 1));
+}
+
+TEST_F(dma, a_parked_number_is_told_by_query_and_info)
+{
+	struct ioasid_cmd_info info;
+
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(IOASID_STATE_PARKED, state_of(self->fd, ID));
+	EXPECT_EQ(1, references_of(self->fd, ID));
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	ASSERT_EQ(0, ioasid_info(self->fd, &info));
+	EXPECT_EQ(0, info.active);
+	EXPECT_EQ(1, info.parked);
+	EXPECT_EQ(-ENOENT, state_of(self->other_fd, ID));
+}
+
+TEST_F(dma, a_parked_number_is_listed_with_its_holder)
+{
+	char line[256], expected[256];
+
+	start(_metadata, self, variant);
+	snprintf(expected, sizeof(expected), "%u active refs 2 attachments 1 %s:%s by vfio", ID,
+		 self->dev.bdf, variant->flags & DEFAULT ? "default" : "tagged");
+	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
+	EXPECT_STREQ(expected, line);
+	EXPECT_EQ(0, ioasid_count("parked"));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	snprintf(expected, sizeof(expected), "%u parked refs 1 attachments 1 %s:%s by vfio", ID,
+		 self->dev.bdf, variant->flags & DEFAULT ? "default" : "tagged");
+	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
+	EXPECT_STREQ(expected, line);
+	EXPECT_EQ(1, ioasid_count("parked"));
+	vfio_close_device(&self->dev);
+	EXPECT_EQ(-ENOENT, ioasid_line(ID, line, sizeof(line)));
+}
+
+TEST_F(dma, a_parked_number_is_listed_after_its_set_is_gone)
+{
+	char line[256];
+
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = -1;
+	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
+	EXPECT_NE(NULL, strstr(line, " parked refs 1 attachments 1 "));
+}
+
+TEST_F(dma, free_of_a_parked_number_finds_nothing)
+{
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, ID));
+	EXPECT_EQ(IOASID_STATE_PARKED, state_of(self->fd, ID));
+	EXPECT_EQ(1, references_of(self->fd, ID));
+}
+
+TEST_F(dma, attach_of_a_parked_number_finds_nothing)
+{
+	open_other_dev(_metadata, self);
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ID, variant->flags ^ DEFAULT));
+	EXPECT_EQ(-ENOENT, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+TEST_F(dma, a_parked_number_counts_against_the_quota_until_it_is_recycled)
+{
+	int fd;
+
+	ASSERT_EQ(0, ioasid_quota_set(1));
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(fd, OTHER_ID, OTHER_ID));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, fd, OTHER_ID, variant->flags));
+	ASSERT_EQ(0, ioasid_free(fd, OTHER_ID));
+	EXPECT_EQ(-EDQUOT, ioasid_alloc(fd, MORE_IDS, MORE_IDS));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, OTHER_ID, variant->flags));
+	EXPECT_EQ(MORE_IDS, ioasid_alloc(fd, MORE_IDS, MORE_IDS));
+	close(fd);
+}
+
+TEST_F(dma, detach_of_a_parked_number_recycles_it)
+{
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	queue_stop(&self->dev, QUEUE);
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
+	EXPECT_EQ(0, ioasid_try(ID));
+	EXPECT_EQ(-ENOENT, state_of(self->fd, ID));
+	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags));
+}
+
+TEST_F(dma, close_of_the_device_recycles_a_parked_number)
+{
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
+	/* It never stops trying, and that stays quiet to the end */
+	vfio_close_device(&self->dev);
+	EXPECT_EQ(0, ioasid_try(ID));
+	EXPECT_EQ(-ENOENT, state_of(self->fd, ID));
+	EXPECT_QUIET(&self->watch);
+}
+
+TEST_F(dma, close_of_the_device_detaches_an_active_number)
+{
+	start(_metadata, self, variant);
+	vfio_close_device(&self->dev);
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, ID));
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	EXPECT_EQ(1, references_of(self->fd, ID));
+	EXPECT_QUIET(&self->watch);
+
+	ASSERT_EQ(0, vfio_open_device(&self->dev));
+	ASSERT_EQ(0, vfio_map_bar(&self->dev));
+	start(_metadata, self, variant);
+}
+
+TEST_F(dma, a_mapping_of_the_bar_holds_the_number_as_the_file_does)
+{
+	void *bar;
+
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	bar = self->dev.bar;
+	self->dev.bar = NULL;
+	vfio_close_device(&self->dev);
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
+	ASSERT_EQ(0, munmap(bar, PASID_TEST_BAR_SIZE));
+	EXPECT_EQ(0, ioasid_try(ID));
+}
+
+TEST_F(dma, a_holder_drops_only_what_it_took)
+{
+	struct vfio_dev second = self->dev;
+
+	/* Two files of one device */
+	second.bar = NULL;
+	ASSERT_EQ(0, vfio_open_device(&second));
+	ASSERT_NE(second.device, self->dev.device);
+	start(_metadata, self, variant);
+	EXPECT_EQ(-ENOENT, vfio_detach(second.device, ID, variant->flags));
+	EXPECT_EQ(-EEXIST, vfio_attach(second.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_detach(second.device, ID, variant->flags));
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	EXPECT_DMA(&self->dev, QUEUE);
+
+	vfio_close_device(&second);
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	EXPECT_DMA(&self->dev, QUEUE);
+
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+}
+
+TEST_F(dma, close_of_the_file_that_attached_detaches_though_another_is_open)
+{
+	struct vfio_dev second = self->dev;
+
+	second.bar = NULL;
+	ASSERT_EQ(0, vfio_open_device(&second));
+	ASSERT_EQ(0, vfio_attach(second.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	vfio_close_device(&second);
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	start(_metadata, self, variant);
+}
+
+TEST_F(dma, the_next_owner_of_a_number_gets_dma_to_its_own_memory_only)
+{
+	unsigned char old[PAGE];
+	int i;
+
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, close(self->fd));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	vfio_close(&self->dev);
+	memcpy(old, self->page, PAGE);
+
+	/* Same device, same number, same address, other memory */
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->other_page, IOVA, PAGE));
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	for (i = 0; i < 5; i++) {
+		queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA,
+				  NEXT_PATTERN, PERIOD);
+		EXPECT_DMA(&self->dev, QUEUE);
+	}
+	EXPECT_TRUE(is_filled(self->other_page, NEXT_PATTERN));
+	EXPECT_EQ(0, memcmp(old, self->page, PAGE));
+}
+
+/* Processes */
+
+/* What the owner in another process does, and passes on */
+static int own(__u32 flags, void *page, int sock)
+{
+	struct vfio_dev dev;
+	int fd;
+
+	fd = ioasid_open();
+	if (ioasid_alloc(fd, OTHER_ID, OTHER_ID) != OTHER_ID)
+		return 1;
+	if (vfio_open(&dev, ROLE_PASID_B, -1) || vfio_map(dev.container, page, IOVA, PAGE))
+		return 2;
+	if (vfio_attach(dev.device, fd, OTHER_ID, flags))
+		return 3;
+	queue_fill_repeat(&dev, QUEUE, pasid_of(flags, OTHER_ID), IOVA, PATTERN, PERIOD);
+	if (queue_wait_good(&dev, QUEUE, SOME))
+		return 4;
+	if (send_fds(sock, &dev.device, 1))
+		return 5;
+	pause();
+	return 0;
+}
+
+TEST_F(dma, a_process_that_got_the_device_holds_the_number_after_its_owner_died)
+{
+	struct vfio_dev *dev = &self->other_dev;
+	int sock[2];
+	pid_t owner;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock));
+	owner = fork_child();
+	ASSERT_LE(0, owner);
+	if (!owner)
+		_exit(own(variant->flags, self->other_page, sock[1]));
+	close(sock[1]);
+	ASSERT_EQ(0, recv_fds(sock[0], &dev->device, 1));
+	ASSERT_EQ(0, vfio_map_bar(dev));
+	EXPECT_DMA(dev, QUEUE);
+	kill_and_reap(owner);
+	EXPECT_NO_DMA(dev, QUEUE, self->other_page);
+	EXPECT_TRUE(is_filled(self->other_page, PATTERN));
+	EXPECT_EQ(-ENOSPC, ioasid_try(OTHER_ID));
+	EXPECT_EQ(1, ioasid_count("parked"));
+	vfio_close_device(dev);
+	EXPECT_EQ(0, ioasid_try(OTHER_ID));
+	EXPECT_EQ(0, ioasid_count("parked"));
+	close(sock[0]);
+}
+
+TEST_F(dma, the_death_of_owner_and_holder_at_once_leaves_nothing)
+{
+	int sock[2], i, device;
+	pid_t owner;
+
+	for (i = 0; i < 5; i++) {
+		ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock));
+		owner = fork_child();
+		ASSERT_LE(0, owner);
+		if (!owner)
+			_exit(own(variant->flags, self->other_page, sock[1]));
+		close(sock[1]);
+		ASSERT_EQ(0, recv_fds(sock[0], &device, 1));
+		close(device);
+		kill_and_reap(owner);
+		EXPECT_EQ(0, ioasid_try(OTHER_ID));
+		close(sock[0]);
+	}
+}
+
+/* Every order of closing */
+
+enum { CLOSE_IOASID, CLOSE_DEVICE, CLOSE_GROUP, CLOSE_CONTAINER, NR_CLOSE };
+
+#define NR_ORDERS 24
+
+/* The nth permutation */
+static void order_of(int nth, int order[NR_CLOSE])
+{
+	int left[NR_CLOSE] = { CLOSE_IOASID, CLOSE_DEVICE, CLOSE_GROUP, CLOSE_CONTAINER };
+	int nr, i;
+
+	for (nr = NR_CLOSE; nr; nr--) {
+		i = nth % nr;
+		nth /= nr;
+		order[NR_CLOSE - nr] = left[i];
+		left[i] = left[nr - 1];
+	}
+}
+
+static void close_one(struct vfio_dev *dev, int *fd, int what)
+{
+	int *fds[NR_CLOSE] = {
+		[CLOSE_IOASID] = fd,
+		[CLOSE_GROUP] = &dev->group,
+		[CLOSE_CONTAINER] = &dev->container,
+	};
+
+	if (what == CLOSE_DEVICE) {
+		vfio_close_device(dev);
+		return;
+	}
+	close(*fds[what]);
+	*fds[what] = -1;
+}
+
+TEST_F(dma, ends_and_leaves_nothing_whatever_is_closed_first)
+{
+	struct vfio_dev *dev = &self->other_dev;
+	unsigned char last[PAGE];
+	int nth, i, fd, order[NR_CLOSE];
+	bool ended;
+
+	for (nth = 0; nth < NR_ORDERS; nth++) {
+		order_of(nth, order);
+		fd = ioasid_open();
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(OTHER_ID, ioasid_alloc(fd, OTHER_ID, OTHER_ID));
+		ASSERT_EQ(0, vfio_open(dev, ROLE_PASID_B, -1));
+		ASSERT_EQ(0, vfio_map(dev->container, self->page, IOVA, PAGE));
+		ASSERT_EQ(0, vfio_attach(dev->device, fd, OTHER_ID, variant->flags));
+		queue_fill_repeat(dev, QUEUE, pasid_of(variant->flags, OTHER_ID), IOVA, PATTERN,
+				  PERIOD);
+		EXPECT_DMA(dev, QUEUE);
+
+		ended = false;
+		for (i = 0; i < NR_CLOSE; i++) {
+			close_one(dev, &fd, order[i]);
+			if (!ended && (fd < 0 || dev->device < 0)) {
+				ended = true;
+				__sync_synchronize();
+				memcpy(last, self->page, PAGE);
+			}
+			if (dev->device >= 0 && !ended) {
+				EXPECT_DMA(dev, QUEUE);
+			} else if (dev->device >= 0) {
+				EXPECT_NO_DMA(dev, QUEUE, self->page);
+			} else if (fd >= 0) {
+				EXPECT_EQ(1, references_of(fd, OTHER_ID));
+			}
+			EXPECT_EQ(dev->device >= 0 || fd >= 0 ? -ENOSPC : 0, ioasid_try(OTHER_ID));
+		}
+		usleep(10000);
+		EXPECT_EQ(0, memcmp(last, self->page, PAGE));
+		EXPECT_EQ(self->watch.numbers + 1, ioasid_count(NULL));
+		EXPECT_QUIET(&self->watch);
+		if (_metadata->exit_code) {
+			TH_LOG("in the order %d %d %d %d (ioasid 0, device 1, group 2, container 3)",
+			       order[0], order[1], order[2], order[3]);
+			break;
+		}
+	}
+}
+
+/* Threads that do all of it at once, while the device's other kind of DMA goes on undisturbed */
+
+#define RACE_THREADS	4
+#define RACE_LOOPS	400
+#define RACE_NUMBERS	3
+
+static struct {
+	pthread_barrier_t start;
+	int device;
+	__u32 flags;
+	int fds[RACE_THREADS];
+	int attached;
+	int detached;
+	int freed;
+	int unexpected;
+	int unexpected_op;
+} race;
+
+static void race_judge(int op, int ret)
+{
+	switch (ret) {
+	case 0:
+	case MORE_IDS ... MORE_IDS + RACE_NUMBERS - 1:
+	case -ENOENT:
+	case -ENOSPC:
+	case -EEXIST:
+	case -ESHUTDOWN:
+	/* Closed by its thread a moment ago */
+	case -EBADF:
+		return;
+	}
+	race.unexpected_op = op;
+	race.unexpected = ret;
+}
+
+static void *race_thread(void *arg)
+{
+	int self = (long)arg, i, op, ret;
+	unsigned int seed = self + 1;
+	struct ioasid_cmd_query query;
+
+	pthread_barrier_wait(&race.start);
+	for (i = 0; i < RACE_LOOPS; i++) {
+		/* A set of whichever thread */
+		int fd = __atomic_load_n(&race.fds[rand_r(&seed) % RACE_THREADS], __ATOMIC_RELAXED);
+		__u32 id = MORE_IDS + rand_r(&seed) % RACE_NUMBERS;
+
+		op = rand_r(&seed) % 16;
+		if (op < 4) {
+			ret = ioasid_alloc(fd, id, id);
+		} else if (op < 8) {
+			ret = vfio_attach(race.device, fd, id, race.flags);
+			if (!ret)
+				__sync_fetch_and_add(&race.attached, 1);
+		} else if (op < 11) {
+			ret = vfio_detach(race.device, id, race.flags);
+			if (!ret)
+				__sync_fetch_and_add(&race.detached, 1);
+		} else if (op < 14) {
+			ret = ioasid_free(fd, id);
+			if (!ret)
+				__sync_fetch_and_add(&race.freed, 1);
+		} else if (op < 15) {
+			ret = ioasid_query(fd, id, &query);
+		} else {
+			close(race.fds[self]);
+			ret = ioasid_open();
+			__atomic_store_n(&race.fds[self], ret, __ATOMIC_RELAXED);
+			if (ret >= 0)
+				ret = 0;
+		}
+		race_judge(op, ret);
+	}
+	return NULL;
+}
+
+TEST_F(dma, survives_threads_that_do_all_at_once)
+{
+	pthread_t threads[RACE_THREADS];
+	long i;
+
+	start_other_kind(_metadata, self, variant);
+	race.device = self->dev.device;
+	race.flags = variant->flags;
+	ASSERT_EQ(0, pthread_barrier_init(&race.start, NULL, RACE_THREADS));
+	for (i = 0; i < RACE_THREADS; i++) {
+		race.fds[i] = ioasid_open();
+		ASSERT_LE(0, race.fds[i]);
+	}
+	for (i = 0; i < RACE_THREADS; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_thread, (void *)i));
+	for (i = 0; i < RACE_THREADS; i++)
+		pthread_join(threads[i], NULL);
+	EXPECT_EQ(0, race.unexpected) {
+		TH_LOG("operation %d", race.unexpected_op);
+	}
+	TH_LOG("%d attached, %d detached, %d freed", race.attached, race.detached, race.freed);
+	EXPECT_LT(0, race.attached);
+	EXPECT_LT(0, race.freed);
+	EXPECT_DMA(&self->dev, OTHER_QUEUE);
+	EXPECT_EQ(0, queue_failed(&self->dev, OTHER_QUEUE));
+
+	for (i = 0; i < RACE_THREADS; i++)
+		close(race.fds[i]);
+	vfio_close_device(&self->dev);
+	for (i = 0; i < RACE_NUMBERS; i++)
+		EXPECT_EQ(0, ioasid_try(MORE_IDS + i));
+	EXPECT_EQ(0, ioasid_count("parked"));
+}
+
+/* What only DMA with PASID can */
+
+FIXTURE(tagged) {
+	struct watch watch;
+	struct vfio_dev dev;
+	void *pages[PASID_TEST_NR_QUEUES];
+	int fd;
+};
+
+FIXTURE_SETUP(tagged)
+{
+	int i;
+
+	ASSERT_EQ(0, watch_begin(&self->watch));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	for (i = 0; i < PASID_TEST_NR_QUEUES; i++) {
+		self->pages[i] = page_new();
+		ASSERT_NE(NULL, self->pages[i]);
+		ASSERT_EQ(0, vfio_map(self->dev.container, self->pages[i], IOVA + i * PAGE, PAGE));
+	}
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(tagged)
+{
+	vfio_close(&self->dev);
+	close(self->fd);
+	EXPECT_CLEAN(&self->watch);
+}
+
+/* Attach number ID + @queue and let that queue do DMA with it */
+static void start_queue(struct __test_metadata *_metadata, FIXTURE_DATA(tagged) *self, int queue)
+{
+	ASSERT_EQ(ID + queue, ioasid_alloc(self->fd, ID + queue, ID + queue));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID + queue, TAGGED));
+	queue_fill_repeat(&self->dev, queue, ID + queue, IOVA + queue * PAGE, PATTERN, PERIOD);
+	ASSERT_EQ(0, queue_wait_good(&self->dev, queue, SOME));
+}
+
+TEST_F(tagged, each_queue_of_a_device_can_have_a_number_of_its_own)
+{
+	int i;
+
+	for (i = 0; i < PASID_TEST_NR_QUEUES; i++)
+		start_queue(_metadata, self, i);
+	for (i = 0; i < PASID_TEST_NR_QUEUES; i++) {
+		EXPECT_DMA(&self->dev, i);
+		EXPECT_TRUE(is_filled(self->pages[i], PATTERN));
+	}
+}
+
+TEST_F(tagged, free_of_one_number_leaves_those_of_other_queues_alone)
+{
+	int freed, i;
+
+	for (i = 0; i < PASID_TEST_NR_QUEUES; i++)
+		start_queue(_metadata, self, i);
+	for (freed = 0; freed < PASID_TEST_NR_QUEUES; freed++) {
+		ASSERT_EQ(0, ioasid_free(self->fd, ID + freed));
+		for (i = 0; i <= freed; i++)
+			EXPECT_NO_DMA(&self->dev, i, self->pages[i]);
+		for (; i < PASID_TEST_NR_QUEUES; i++) {
+			EXPECT_DMA(&self->dev, i);
+			EXPECT_EQ(0, queue_failed(&self->dev, i));
+		}
+	}
+}
+
+TEST_F(tagged, close_of_the_set_blocks_all_its_numbers)
+{
+	struct still still[PASID_TEST_NR_QUEUES];
+	int i;
+
+	for (i = 0; i < PASID_TEST_NR_QUEUES; i++)
+		start_queue(_metadata, self, i);
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = -1;
+	for (i = 0; i < PASID_TEST_NR_QUEUES; i++)
+		still_take(&still[i], &self->dev, i, self->pages[i]);
+	EXPECT_EQ(PASID_TEST_NR_QUEUES, ioasid_count("parked"));
+	for (i = 0; i < PASID_TEST_NR_QUEUES; i++)
+		EXPECT_EQ(0, still_check(&still[i], &self->dev, i, self->pages[i], REFUSED));
+	for (i = 0; i < PASID_TEST_NR_QUEUES; i++)
+		EXPECT_EQ(-ENOSPC, ioasid_try(ID + i));
+	vfio_close_device(&self->dev);
+	EXPECT_EQ(0, ioasid_count("parked"));
+	for (i = 0; i < PASID_TEST_NR_QUEUES; i++)
+		EXPECT_EQ(0, ioasid_try(ID + i));
+}
+
+TEST_F(tagged, detach_ends_it_before_it_returns_and_its_faults_are_logged)
+{
+	start_queue(_metadata, self, QUEUE);
+	ASSERT_EQ(0, loud_begin(&self->watch));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->pages[QUEUE]);
+	queue_stop(&self->dev, QUEUE);
+	EXPECT_LE(1, loud_end(&self->watch));
+}
+
+TEST_F(tagged, detach_of_a_parked_number_keeps_it_blocked)
+{
+	start_queue(_metadata, self, QUEUE);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	ASSERT_EQ(0, loud_begin(&self->watch));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->pages[QUEUE]);
+	queue_stop(&self->dev, QUEUE);
+	EXPECT_LE(0, loud_end(&self->watch));
+}
+
+TEST_F(tagged, dma_with_a_number_that_is_not_attached_is_refused_and_logged)
+{
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	ASSERT_EQ(0, loud_begin(&self->watch));
+	queue_fill(&self->dev, QUEUE, ID, IOVA, PATTERN);
+	EXPECT_EQ(0, queue_wait_done(&self->dev, QUEUE));
+	EXPECT_EQ(1, queue_failed(&self->dev, QUEUE));
+	EXPECT_EQ(0, word_of(self->pages[QUEUE]));
+	EXPECT_LE(1, loud_end(&self->watch));
+}
+
+TEST_F(tagged, a_number_that_another_device_has_is_of_no_use_to_this_one)
+{
+	struct vfio_dev other;
+
+	start_queue(_metadata, self, QUEUE);
+	ASSERT_EQ(0, vfio_open(&other, ROLE_PASID_B, dup(self->dev.container)));
+	ASSERT_EQ(0, loud_begin(&self->watch));
+	queue_fill(&other, QUEUE, ID, IOVA + PAGE, PATTERN);
+	EXPECT_EQ(0, queue_wait_done(&other, QUEUE));
+	EXPECT_EQ(1, queue_failed(&other, QUEUE));
+	EXPECT_EQ(0, word_of(self->pages[QUEUE + 1]));
+	EXPECT_LE(1, loud_end(&self->watch));
+	EXPECT_DMA(&self->dev, QUEUE);
+	vfio_close(&other);
+}
+
+/* What is peculiar to DMA without PASID */
+
+FIXTURE(dflt) {
+	struct watch watch;
+	struct vfio_dev dev;
+	void *page;
+	void *other_page;
+	int fd;
+};
+
+FIXTURE_SETUP(dflt)
+{
+	ASSERT_EQ(0, watch_begin(&self->watch));
+	self->page = page_new();
+	ASSERT_NE(NULL, self->page);
+	self->other_page = page_new();
+	ASSERT_NE(NULL, self->other_page);
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->other_page, OTHER_IOVA, PAGE));
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+}
+
+FIXTURE_TEARDOWN(dflt)
+{
+	vfio_close(&self->dev);
+	close(self->fd);
+	EXPECT_CLEAN(&self->watch);
+}
+
+static void start_default(struct __test_metadata *_metadata, FIXTURE_DATA(dflt) *self)
+{
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
+	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
+}
+
+TEST_F(dflt, attach_does_not_disturb_dma_that_goes_on)
+{
+	start_default(_metadata, self);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
+}
+
+TEST_F(dflt, detach_of_an_active_number_leaves_dma_alone)
+{
+	start_default(_metadata, self);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, DEFAULT));
+	EXPECT_DMA(&self->dev, QUEUE);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	/* The number has nothing to do with it any more */
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
+}
+
+TEST_F(dflt, dma_can_be_under_one_number_only)
+{
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
+	EXPECT_EQ(-EEXIST, vfio_attach(self->dev.device, self->fd, OTHER_ID, DEFAULT));
+	EXPECT_EQ(0, attachments_of(self->fd, OTHER_ID));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, DEFAULT));
+	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, DEFAULT));
+
+	/* The number that it is under now is the one that counts */
+	start_default(_metadata, self);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_DMA(&self->dev, QUEUE);
+	ASSERT_EQ(0, ioasid_free(self->fd, OTHER_ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+TEST_F(dflt, attach_while_another_number_is_parked_there_is_refused)
+{
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
+	start_default(_metadata, self);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_GT(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, DEFAULT));
+	EXPECT_EQ(0, attachments_of(self->fd, OTHER_ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+/* Park and detach; DMA is blocked from then on */
+static void park_and_detach(struct __test_metadata *_metadata, FIXTURE_DATA(dflt) *self)
+{
+	start_default(_metadata, self);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, DEFAULT));
+	ASSERT_EQ(0, ioasid_try(ID));
+}
+
+TEST_F(dflt, detach_of_a_parked_number_leaves_dma_blocked_quietly)
+{
+	park_and_detach(_metadata, self);
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_QUIET(&self->watch);
+
+	/* The device itself is able to, and its tagged DMA is not concerned */
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, TAGGED));
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, OTHER_ID, OTHER_IOVA, PATTERN, PERIOD);
+	EXPECT_DMA(&self->dev, OTHER_QUEUE);
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+TEST_F(dflt, attach_after_a_parked_number_was_detached_is_refused)
+{
+	park_and_detach(_metadata, self);
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
+	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, DEFAULT));
+	EXPECT_EQ(0, attachments_of(self->fd, OTHER_ID));
+	EXPECT_EQ(1, references_of(self->fd, OTHER_ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+TEST_F(dflt, stays_blocked_when_the_device_is_opened_again_in_the_same_container)
+{
+	park_and_detach(_metadata, self);
+	vfio_close_device(&self->dev);
+	ASSERT_EQ(0, vfio_open_device(&self->dev));
+	ASSERT_EQ(0, vfio_map_bar(&self->dev));
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
+	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, DEFAULT));
+}
+
+TEST_F(dflt, stays_blocked_when_the_device_was_closed_while_parked)
+{
+	start_default(_metadata, self);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	vfio_close_device(&self->dev);
+	ASSERT_EQ(0, ioasid_try(ID));
+	ASSERT_EQ(0, vfio_open_device(&self->dev));
+	ASSERT_EQ(0, vfio_map_bar(&self->dev));
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
+}
+
+TEST_F(dflt, works_again_when_the_group_has_entered_a_new_container)
+{
+	int i, id = ID;
+
+	for (i = 0; i < 3; i++) {
+		start_default(_metadata, self);
+		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, id, DEFAULT));
+		ASSERT_EQ(0, ioasid_free(self->fd, id));
+		EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+		vfio_close_device(&self->dev);
+		ASSERT_EQ(0, do_ioctl(self->dev.group, VFIO_GROUP_UNSET_CONTAINER, NULL));
+		ASSERT_EQ(0, close(self->dev.container));
+
+		ASSERT_EQ(0, vfio_enter_container(&self->dev, -1));
+		ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+		ASSERT_EQ(0, vfio_open_device(&self->dev));
+		ASSERT_EQ(0, vfio_map_bar(&self->dev));
+		id = ioasid_alloc(self->fd, ID, ID);
+		ASSERT_EQ(ID, id);
+	}
+	start_default(_metadata, self);
+}
+
+TEST_F(dflt, works_again_when_the_group_has_entered_the_same_container_again)
+{
+	park_and_detach(_metadata, self);
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	vfio_close_device(&self->dev);
+	ASSERT_EQ(0, do_ioctl(self->dev.group, VFIO_GROUP_UNSET_CONTAINER, NULL));
+	/* The last group took the mappings along */
+	ASSERT_EQ(0, vfio_enter_container(&self->dev, self->dev.container));
+	ASSERT_EQ(0, do_ioctl(self->dev.container, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_open_device(&self->dev));
+	ASSERT_EQ(0, vfio_map_bar(&self->dev));
+	start_default(_metadata, self);
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+}
+
+/* Devices that cannot, or not all of it */
+
+FIXTURE(device) {
+	struct watch watch;
+	struct vfio_dev dev;
+	void *page;
+	int fd;
+};
+
+FIXTURE_SETUP(device)
+{
+	self->dev = (struct vfio_dev)VFIO_DEV_CLOSED;
+	ASSERT_EQ(0, watch_begin(&self->watch));
+	self->page = page_new();
+	ASSERT_NE(NULL, self->page);
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+}
+
+FIXTURE_TEARDOWN(device)
+{
+	vfio_close(&self->dev);
+	close(self->fd);
+	EXPECT_CLEAN(&self->watch);
+}
+
+static void expect_unsupported(struct __test_metadata *_metadata, FIXTURE_DATA(device) *self,
+			       int device)
+{
+	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(device, self->fd, ID, TAGGED));
+	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(device, self->fd, ID, DEFAULT));
+	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, TAGGED));
+	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, DEFAULT));
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	EXPECT_EQ(1, references_of(self->fd, ID));
+}
+
+TEST_F(device, without_pasid_refuses_tagged_dma)
+{
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
+	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(self->dev.device, self->fd, ID, TAGGED));
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	EXPECT_EQ(1, references_of(self->fd, ID));
+}
+
+TEST_F(device, without_pasid_can_have_its_default_dma_under_a_number)
+{
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
+	EXPECT_DMA(&self->dev, QUEUE);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
+	vfio_close_device(&self->dev);
+	EXPECT_EQ(0, ioasid_try(ID));
+}
+
+TEST_F(device, with_few_pasid_bits_refuses_a_number_beyond_them)
+{
+	__u32 bits;
+	int limit;
+
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, -1));
+	bits = machine_pasid_bits(self->dev.bdf);
+	ASSERT_LT(0, bits);
+	ASSERT_GT(20, bits);
+	limit = 1 << bits;
+	EXPECT_EQ(-EOVERFLOW, vfio_attach(self->dev.device, self->fd, ID, TAGGED));
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	ASSERT_EQ(limit, ioasid_alloc(self->fd, limit, limit));
+	EXPECT_EQ(-EOVERFLOW, vfio_attach(self->dev.device, self->fd, limit, TAGGED));
+	EXPECT_EQ(1, references_of(self->fd, limit));
+}
+
+TEST_F(device, with_few_pasid_bits_takes_the_highest_number_that_it_can)
+{
+	int last;
+
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, -1));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	last = (1 << machine_pasid_bits(self->dev.bdf)) - 1;
+	ASSERT_EQ(last, ioasid_alloc(self->fd, last, last));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, last, TAGGED));
+	queue_fill_repeat(&self->dev, QUEUE, last, IOVA, PATTERN, PERIOD);
+	EXPECT_DMA(&self->dev, QUEUE);
+	ASSERT_EQ(0, ioasid_free(self->fd, last));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+TEST_F(device, with_few_pasid_bits_can_have_its_default_dma_under_any_number)
+{
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, -1));
+	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+}
+
+TEST_F(device, takes_the_highest_and_the_lowest_number_of_all)
+{
+	const int last = (1 << 20) - 1;
+	int first;
+
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	ASSERT_EQ(last, ioasid_alloc(self->fd, last, last));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, last, TAGGED));
+	first = ioasid_alloc(self->fd, 1, last);
+	ASSERT_LT(0, first);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, first, TAGGED));
+	queue_fill_repeat(&self->dev, QUEUE, last, IOVA, PATTERN, PERIOD);
+	EXPECT_DMA(&self->dev, QUEUE);
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, first, IOVA, PATTERN, PERIOD);
+	EXPECT_DMA(&self->dev, OTHER_QUEUE);
+}
+
+TEST_F(device, in_a_group_with_another_is_refused)
+{
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_GROUP_A, -1));
+	expect_unsupported(_metadata, self, self->dev.device);
+	vfio_close_device(&self->dev);
+	ASSERT_EQ(0, machine_find(ROLE_GROUP_B, self->dev.bdf));
+	ASSERT_EQ(0, vfio_open_device(&self->dev));
+	expect_unsupported(_metadata, self, self->dev.device);
+}
+
+TEST_F(device, bound_to_iommufd_is_refused)
+{
+	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
+	char bdf[BDF_SIZE];
+	int iommufd, cdev;
+
+	ASSERT_EQ(0, machine_find(ROLE_PASID_A, bdf));
+	cdev = vfio_open_cdev(bdf);
+	ASSERT_LE(0, cdev);
+	/* Not bound to anything yet: no access at all */
+	EXPECT_EQ(-EINVAL, vfio_attach(cdev, self->fd, ID, TAGGED));
+	EXPECT_EQ(-EINVAL, vfio_detach(cdev, ID, TAGGED));
+	iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, iommufd);
+	bind.iommufd = iommufd;
+	ASSERT_EQ(0, do_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind));
+	expect_unsupported(_metadata, self, cdev);
+	close(cdev);
+	close(iommufd);
+}
+
+TEST_F(device, in_a_group_with_iommufd_as_its_container_is_refused)
+{
+	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->dev.bdf));
+	ASSERT_EQ(0, vfio_open_group(&self->dev));
+	self->dev.container = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->dev.container);
+	ASSERT_EQ(0, do_ioctl(self->dev.group, VFIO_GROUP_SET_CONTAINER, &self->dev.container));
+	ASSERT_EQ(0, vfio_open_device(&self->dev));
+	expect_unsupported(_metadata, self, self->dev.device);
+}
+
+/* Malformed commands: each test runs for both of them, and both flags */
+
+union command {
+	struct {
+		__u32 argsz;
+		__u32 flags;
+	};
+	struct vfio_device_attach_ioasid attach;
+	struct vfio_device_detach_ioasid detach;
+};
+
+#define MEMORY_PAGES 4
+
+FIXTURE(command) {
+	struct watch watch;
+	struct vfio_dev dev;
+	int fd;
+	int expected;
+	union command cmd;
+	/* MEMORY_PAGES, all zero, and one that must not be touched */
+	char *memory;
+	char *end;
+};
+
+FIXTURE_VARIANT(command) {
+	unsigned long nr;
+	size_t size;
+	__u32 flags;
+};
+
+FIXTURE_VARIANT_ADD(command, attach_tagged) {
+	.nr = VFIO_DEVICE_ATTACH_IOASID,
+	.size = sizeof(struct vfio_device_attach_ioasid),
+	.flags = TAGGED,
+};
+
+FIXTURE_VARIANT_ADD(command, attach_default) {
+	.nr = VFIO_DEVICE_ATTACH_IOASID,
+	.size = sizeof(struct vfio_device_attach_ioasid),
+	.flags = DEFAULT,
+};
+
+FIXTURE_VARIANT_ADD(command, detach_tagged) {
+	.nr = VFIO_DEVICE_DETACH_IOASID,
+	.size = sizeof(struct vfio_device_detach_ioasid),
+	.flags = TAGGED,
+};
+
+FIXTURE_VARIANT_ADD(command, detach_default) {
+	.nr = VFIO_DEVICE_DETACH_IOASID,
+	.size = sizeof(struct vfio_device_detach_ioasid),
+	.flags = DEFAULT,
+};
+
+FIXTURE_SETUP(command)
+{
+	ASSERT_EQ(0, watch_begin(&self->watch));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+
+	self->memory = mmap(NULL, (MEMORY_PAGES + 1) * PAGE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(self->memory != MAP_FAILED);
+	self->end = self->memory + MEMORY_PAGES * PAGE;
+	ASSERT_EQ(0, mprotect(self->end, PAGE, PROT_NONE));
+
+	self->cmd.argsz = variant->size;
+	self->cmd.flags = variant->flags;
+	if (variant->nr == VFIO_DEVICE_ATTACH_IOASID) {
+		self->cmd.attach.ioasid_fd = self->fd;
+		self->cmd.attach.id = ID;
+	} else {
+		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+		self->cmd.detach.id = ID;
+		self->expected = 1;
+	}
+}
+
+FIXTURE_TEARDOWN(command)
+{
+	/* What a test has that expects the command to be refused */
+	EXPECT_EQ(self->expected, attachments_of(self->fd, ID));
+	munmap(self->memory, (MEMORY_PAGES + 1) * PAGE);
+	vfio_close(&self->dev);
+	close(self->fd);
+	EXPECT_CLEAN(&self->watch);
+}
+
+static int run_at(FIXTURE_DATA(command) *self, const FIXTURE_VARIANT(command) *variant, char *where,
+		  size_t size)
+{
+	memcpy(where, &self->cmd, size);
+	return do_ioctl(self->dev.device, variant->nr, where);
+}
+
+static int run(FIXTURE_DATA(command) *self, const FIXTURE_VARIANT(command) *variant)
+{
+	return run_at(self, variant, self->memory, variant->size);
+}
+
+TEST_F(command, is_accepted_as_it_should_be)
+{
+	self->expected = !self->expected;
+	EXPECT_EQ(0, run(self, variant));
+}
+
+TEST_F(command, is_accepted_at_the_end_of_a_mapping)
+{
+	self->expected = !self->expected;
+	EXPECT_EQ(0, run_at(self, variant, self->end - variant->size, variant->size));
+}
+
+TEST_F(command, is_accepted_where_it_can_only_be_read)
+{
+	self->expected = !self->expected;
+	memcpy(self->memory, &self->cmd, variant->size);
+	ASSERT_EQ(0, mprotect(self->memory, PAGE, PROT_READ));
+	EXPECT_EQ(0, do_ioctl(self->dev.device, variant->nr, self->memory));
+}
+
+TEST_F(command, is_accepted_when_longer_with_a_tail_of_zeros)
+{
+	self->expected = !self->expected;
+	self->cmd.argsz = variant->size + 20;
+	EXPECT_EQ(0, run(self, variant));
+}
+
+TEST_F(command, is_accepted_when_longer_than_a_page_with_a_tail_of_zeros)
+{
+	self->expected = !self->expected;
+	self->cmd.argsz = MEMORY_PAGES * PAGE;
+	EXPECT_EQ(0, run(self, variant));
+}
+
+TEST_F(command, is_refused_when_shorter_than_its_first_version)
+{
+	for (self->cmd.argsz = 0; self->cmd.argsz < variant->size; self->cmd.argsz++)
+		EXPECT_EQ(-EINVAL, run(self, variant));
+}
+
+TEST_F(command, is_refused_when_longer_with_a_tail_that_is_not_zero)
+{
+	size_t i;
+
+	self->cmd.argsz = variant->size + 20;
+	for (i = variant->size; i < self->cmd.argsz; i++) {
+		memset(self->memory, 0, PAGE);
+		self->memory[i] = 1;
+		EXPECT_EQ(-E2BIG, run(self, variant));
+	}
+	memset(self->memory, 0, PAGE);
+	self->cmd.argsz = MEMORY_PAGES * PAGE;
+	self->end[-1] = 1;
+	EXPECT_EQ(-E2BIG, run(self, variant));
+}
+
+TEST_F(command, is_refused_when_longer_than_what_is_mapped)
+{
+	const __u32 sizes[] = { MEMORY_PAGES * PAGE + 1, 1U << 30, 0x7fffffff, ~0U };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		self->cmd.argsz = sizes[i];
+		EXPECT_EQ(-EFAULT, run(self, variant));
+	}
+}
+
+TEST_F(command, is_refused_with_unknown_flags)
+{
+	int bit;
+
+	for (bit = 1; bit < 32; bit++) {
+		self->cmd.flags = variant->flags | 1U << bit;
+		EXPECT_EQ(-EINVAL, run(self, variant));
+	}
+	self->cmd.flags = ~0U;
+	EXPECT_EQ(-EINVAL, run(self, variant));
+}
+
+TEST_F(command, is_refused_where_nothing_is_mapped)
+{
+	void *const where[] = {
+		NULL, (void *)1, self->end, (void *)-1L, (void *)-4096L, (void *)LONG_MIN,
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(where); i++)
+		EXPECT_EQ(-EFAULT, do_ioctl(self->dev.device, variant->nr, where[i]));
+}
+
+TEST_F(command, is_refused_when_it_runs_into_what_is_not_mapped)
+{
+	size_t size;
+
+	for (size = 1; size < variant->size; size++)
+		EXPECT_EQ(-EFAULT, run_at(self, variant, self->end - size, size));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the ioasid selftests with a device share, see vfio_util.h.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+
+#include "vfio_util.h"
+#include "pasid-test.h"
+
+#define PCI_PATH	"/sys/bus/pci/devices"
+#define PATH_SIZE	320
+#define PCI_CONFIG_SIZE	4096
+
+/* The machine */
+
+struct pci_dev {
+	char bdf[BDF_SIZE];
+	unsigned int peers;	/* pasid-test devices in its IOMMU group */
+	unsigned int others;	/* other devices there */
+	unsigned int bits;
+};
+
+static bool is_pasid_test(const char *bdf)
+{
+	char path[PATH_SIZE], vendor[16], device[16];
+
+	snprintf(path, sizeof(path), PCI_PATH "/%s/vendor", bdf);
+	if (read_file(path, vendor, sizeof(vendor)))
+		return false;
+	snprintf(path, sizeof(path), PCI_PATH "/%s/device", bdf);
+	if (read_file(path, device, sizeof(device)))
+		return false;
+	return strtoul(vendor, NULL, 16) == PASID_TEST_VENDOR_ID &&
+	       strtoul(device, NULL, 16) == PASID_TEST_DEVICE_ID;
+}
+
+/* An extended capability's offset, or 0 */
+static unsigned int pci_ext_cap(const unsigned char *config, size_t size, unsigned int id)
+{
+	unsigned int pos = PCI_CFG_SPACE_SIZE, hops = PCI_CONFIG_SIZE / 8;
+	__u32 header;
+
+	while (hops-- && pos >= PCI_CFG_SPACE_SIZE && pos + 8 <= size) {
+		memcpy(&header, config + pos, sizeof(header));
+		if (PCI_EXT_CAP_ID(header) == id)
+			return pos;
+		pos = PCI_EXT_CAP_NEXT(header);
+	}
+	return 0;
+}
+
+int machine_pasid_bits(const char *bdf)
+{
+	unsigned char config[PCI_CONFIG_SIZE];
+	unsigned int pos;
+	char path[PATH_SIZE];
+	__u16 cap;
+	ssize_t nr;
+	int fd;
+
+	snprintf(path, sizeof(path), PCI_PATH "/%s/config", bdf);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	nr = read(fd, config, sizeof(config));
+	close(fd);
+	if (nr < 0)
+		return -EIO;
+	pos = pci_ext_cap(config, nr, PCI_EXT_CAP_ID_PASID);
+	if (!pos)
+		return 0;
+	memcpy(&cap, config + pos + PCI_PASID_CAP, sizeof(cap));
+	/* Max PASID Width */
+	return (cap & 0x1f00) >> 8;
+}
+
+static int pci_look_at(struct pci_dev *dev, const char *bdf)
+{
+	struct dirent *entry;
+	char path[PATH_SIZE];
+	DIR *dir;
+	int ret;
+
+	memset(dev, 0, sizeof(*dev));
+	snprintf(dev->bdf, sizeof(dev->bdf), "%.15s", bdf);
+	ret = machine_pasid_bits(bdf);
+	if (ret < 0)
+		return ret;
+	dev->bits = ret;
+
+	snprintf(path, sizeof(path), PCI_PATH "/%s/iommu_group/devices", bdf);
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] == '.' || !strcmp(entry->d_name, bdf))
+			continue;
+		if (is_pasid_test(entry->d_name))
+			dev->peers++;
+		else
+			dev->others++;
+	}
+	closedir(dir);
+	return 0;
+}
+
+static bool plays(const struct pci_dev *dev, enum role role)
+{
+	bool alone = !dev->peers && !dev->others;
+
+	switch (role) {
+	case ROLE_PASID_A:
+	case ROLE_PASID_B:
+		return alone && dev->bits == 20;
+	case ROLE_NARROW:
+		return alone && dev->bits > 0 && dev->bits < 20;
+	case ROLE_NO_PASID:
+		return alone && !dev->bits;
+	case ROLE_GROUP_A:
+	case ROLE_GROUP_B:
+		return dev->peers;
+	}
+	return false;
+}
+
+int machine_find(enum role role, char bdf[BDF_SIZE])
+{
+	/* How many that could play the role too come before the one that does */
+	int before = role == ROLE_PASID_B || role == ROLE_GROUP_B;
+	struct dirent **entries;
+	struct pci_dev dev;
+	int i, nr, ret = -ENODEV;
+
+	/* Sorted, so that A is A each time */
+	nr = scandir(PCI_PATH, &entries, NULL, alphasort);
+	if (nr < 0)
+		return -errno;
+	for (i = 0; i < nr; i++) {
+		const char *name = entries[i]->d_name;
+
+		if (ret && is_pasid_test(name) && !pci_look_at(&dev, name) &&
+		    plays(&dev, role) && !before--) {
+			memcpy(bdf, dev.bdf, BDF_SIZE);
+			ret = 0;
+		}
+		free(entries[i]);
+	}
+	free(entries);
+	return ret;
+}
+
+/* VFIO */
+
+static int group_of(const char *bdf)
+{
+	char path[PATH_SIZE], target[256], *name;
+	ssize_t nr;
+
+	snprintf(path, sizeof(path), PCI_PATH "/%s/iommu_group", bdf);
+	nr = readlink(path, target, sizeof(target) - 1);
+	if (nr < 0)
+		return -errno;
+	target[nr] = '\0';
+	name = strrchr(target, '/');
+	return name ? atoi(name + 1) : -EPROTO;
+}
+
+int vfio_open_group(struct vfio_dev *dev)
+{
+	char path[PATH_SIZE];
+	int ret;
+
+	ret = group_of(dev->bdf);
+	if (ret < 0)
+		return ret;
+	snprintf(path, sizeof(path), "/dev/vfio/%d", ret);
+	dev->group = open(path, O_RDWR | O_CLOEXEC);
+	return dev->group < 0 ? -errno : 0;
+}
+
+int vfio_enter_container(struct vfio_dev *dev, int container)
+{
+	int ret;
+
+	dev->container = container;
+	if (container < 0) {
+		dev->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+		if (dev->container < 0)
+			return -errno;
+	}
+	ret = do_ioctl(dev->group, VFIO_GROUP_SET_CONTAINER, &dev->container);
+	if (ret || container >= 0)
+		return ret;
+	return do_ioctl(dev->container, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU);
+}
+
+static int region_offset(int device, unsigned int index, __u64 *offset)
+{
+	struct vfio_region_info info = { .argsz = sizeof(info), .index = index };
+	int ret;
+
+	ret = do_ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info);
+	*offset = info.offset;
+	return ret;
+}
+
+/* Let the device decode its BAR and do DMA */
+static int pci_enable(int device)
+{
+	__u64 offset;
+	__u16 command;
+	int ret;
+
+	ret = region_offset(device, VFIO_PCI_CONFIG_REGION_INDEX, &offset);
+	if (ret)
+		return ret;
+	offset += PCI_COMMAND;
+	if (pread(device, &command, sizeof(command), offset) != sizeof(command))
+		return -EIO;
+	command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	if (pwrite(device, &command, sizeof(command), offset) != sizeof(command))
+		return -EIO;
+	return 0;
+}
+
+int vfio_open_device(struct vfio_dev *dev)
+{
+	dev->device = do_ioctl(dev->group, VFIO_GROUP_GET_DEVICE_FD, dev->bdf);
+	if (dev->device < 0)
+		return dev->device;
+	return pci_enable(dev->device);
+}
+
+int vfio_map_bar(struct vfio_dev *dev)
+{
+	__u64 offset;
+	void *bar;
+	int ret;
+
+	ret = region_offset(dev->device, VFIO_PCI_BAR0_REGION_INDEX, &offset);
+	if (ret)
+		return ret;
+	bar = mmap(NULL, PASID_TEST_BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, dev->device,
+		   offset);
+	if (bar == MAP_FAILED)
+		return -errno;
+	dev->bar = bar;
+	return 0;
+}
+
+int vfio_open(struct vfio_dev *dev, enum role role, int container)
+{
+	int ret;
+
+	*dev = (struct vfio_dev)VFIO_DEV_CLOSED;
+	ret = machine_find(role, dev->bdf);
+	if (ret)
+		return ret;
+	ret = vfio_open_group(dev);
+	if (ret)
+		return ret;
+	ret = vfio_enter_container(dev, container);
+	if (ret)
+		return ret;
+	ret = vfio_open_device(dev);
+	if (ret)
+		return ret;
+	return vfio_map_bar(dev);
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void vfio_close_device(struct vfio_dev *dev)
+{
+	if (dev->bar)
+		munmap(dev->bar, PASID_TEST_BAR_SIZE);
+	dev->bar = NULL;
+	close_fd(&dev->device);
+}
+
+void vfio_close(struct vfio_dev *dev)
+{
+	vfio_close_device(dev);
+	close_fd(&dev->group);
+	close_fd(&dev->container);
+}
+
+int vfio_map(int container, void *memory, __u64 iova, size_t size)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = (unsigned long)memory,
+		.iova = iova,
+		.size = size,
+	};
+
+	return do_ioctl(container, VFIO_IOMMU_MAP_DMA, &map);
+}
+
+int vfio_unmap(int container, __u64 iova, size_t size)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap),
+		.iova = iova,
+		.size = size,
+	};
+
+	return do_ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap);
+}
+
+int vfio_reset(int device)
+{
+	return do_ioctl(device, VFIO_DEVICE_RESET, NULL);
+}
+
+int vfio_open_cdev(const char *bdf)
+{
+	struct dirent *entry;
+	char path[PATH_SIZE];
+	DIR *dir;
+	int fd = -ENODEV;
+
+	snprintf(path, sizeof(path), PCI_PATH "/%s/vfio-dev", bdf);
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		if (strncmp(entry->d_name, "vfio", 4))
+			continue;
+		snprintf(path, sizeof(path), "/dev/vfio/devices/%s", entry->d_name);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			fd = -errno;
+		break;
+	}
+	closedir(dir);
+	return fd;
+}
+
+int vfio_attach(int device, int ioasid_fd, __u32 id, __u32 flags)
+{
+	struct vfio_device_attach_ioasid cmd = {
+		.argsz = sizeof(cmd),
+		.flags = flags,
+		.ioasid_fd = ioasid_fd,
+		.id = id,
+	};
+
+	return do_ioctl(device, VFIO_DEVICE_ATTACH_IOASID, &cmd);
+}
+
+int vfio_detach(int device, __u32 id, __u32 flags)
+{
+	struct vfio_device_detach_ioasid cmd = {
+		.argsz = sizeof(cmd),
+		.flags = flags,
+		.id = id,
+	};
+
+	return do_ioctl(device, VFIO_DEVICE_DETACH_IOASID, &cmd);
+}
+
+void *page_new(void)
+{
+	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return page == MAP_FAILED ? NULL : page;
+}
+
+/* Queues */
+
+static void *queue_reg(const struct vfio_dev *dev, unsigned int queue, unsigned int reg)
+{
+	return (char *)dev->bar + PASID_TEST_QUEUE(queue) + reg;
+}
+
+__u32 queue_read32(const struct vfio_dev *dev, unsigned int queue, unsigned int reg)
+{
+	return __atomic_load_n((__u32 *)queue_reg(dev, queue, reg), __ATOMIC_SEQ_CST);
+}
+
+void queue_write32(const struct vfio_dev *dev, unsigned int queue, unsigned int reg, __u32 value)
+{
+	/* Not SEQ_CST, which is an exchange: two accesses */
+	__atomic_store_n((__u32 *)queue_reg(dev, queue, reg), value, __ATOMIC_RELEASE);
+}
+
+__u64 queue_read64(const struct vfio_dev *dev, unsigned int queue, unsigned int reg)
+{
+	return __atomic_load_n((__u64 *)queue_reg(dev, queue, reg), __ATOMIC_SEQ_CST);
+}
+
+void queue_write64(const struct vfio_dev *dev, unsigned int queue, unsigned int reg, __u64 value)
+{
+	__atomic_store_n((__u64 *)queue_reg(dev, queue, reg), value, __ATOMIC_RELEASE);
+}
+
+__u64 device_clock(const struct vfio_dev *dev)
+{
+	return __atomic_load_n((__u64 *)((char *)dev->bar + PASID_TEST_CLOCK), __ATOMIC_SEQ_CST);
+}
+
+__u64 queue_good(const struct vfio_dev *dev, unsigned int queue)
+{
+	return queue_read64(dev, queue, PASID_TEST_Q_GOOD);
+}
+
+__u64 queue_failed(const struct vfio_dev *dev, unsigned int queue)
+{
+	return queue_read64(dev, queue, PASID_TEST_Q_FAILED);
+}
+
+static void queue_start(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
+			__u64 pattern, __u32 ctrl)
+{
+	queue_stop(dev, queue);
+	queue_write32(dev, queue, PASID_TEST_Q_CTRL, PASID_TEST_CTRL_CLEAR);
+	queue_write32(dev, queue, PASID_TEST_Q_PASID,
+		      pasid == NO_PASID ? 0 : pasid | PASID_TEST_PASID_VALID);
+	queue_write64(dev, queue, PASID_TEST_Q_DST, iova);
+	queue_write64(dev, queue, PASID_TEST_Q_PATTERN, pattern);
+	queue_write32(dev, queue, PASID_TEST_Q_LEN, PAGE);
+	queue_write32(dev, queue, PASID_TEST_Q_DIR, PASID_TEST_DIR_FILL);
+	queue_write32(dev, queue, PASID_TEST_Q_CTRL, ctrl | PASID_TEST_CTRL_RUN);
+}
+
+void queue_fill(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
+		__u64 pattern)
+{
+	queue_start(dev, queue, pasid, iova, pattern, 0);
+}
+
+void queue_fill_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
+		       __u64 pattern, unsigned int period)
+{
+	queue_stop(dev, queue);
+	queue_write32(dev, queue, PASID_TEST_Q_PERIOD, period);
+	queue_start(dev, queue, pasid, iova, pattern, PASID_TEST_CTRL_REPEAT);
+}
+
+void queue_stop(const struct vfio_dev *dev, unsigned int queue)
+{
+	queue_write32(dev, queue, PASID_TEST_Q_CTRL, 0);
+}
+
+int queue_wait_done(const struct vfio_dev *dev, unsigned int queue)
+{
+	return wait_for(queue_read32(dev, queue, PASID_TEST_Q_STATUS) & PASID_TEST_STATUS_DONE) ?
+	       0 : -ETIMEDOUT;
+}
+
+int queue_wait_good(const struct vfio_dev *dev, unsigned int queue, unsigned int nr)
+{
+	__u64 good = queue_good(dev, queue), failed = queue_failed(dev, queue);
+
+	if (!wait_for(queue_good(dev, queue) >= good + nr || queue_failed(dev, queue) != failed))
+		return -ETIMEDOUT;
+	return queue_failed(dev, queue) == failed ? 0 : -EIO;
+}
+
+int queue_wait_failed(const struct vfio_dev *dev, unsigned int queue, unsigned int nr)
+{
+	__u64 failed = queue_failed(dev, queue);
+
+	return wait_for(queue_failed(dev, queue) >= failed + nr) ? 0 : -ETIMEDOUT;
+}
+
+void still_take(struct still *still, const struct vfio_dev *dev, unsigned int queue,
+		const void *page)
+{
+	still->good = queue_good(dev, queue);
+	still->failed = queue_failed(dev, queue);
+	/* The device wrote it, behind the compiler's back */
+	__sync_synchronize();
+	memcpy(still->page, page, PAGE);
+}
+
+int still_check(const struct still *still, const struct vfio_dev *dev, unsigned int queue,
+		const void *page, unsigned int nr)
+{
+	bool failed = wait_for(queue_failed(dev, queue) >= still->failed + nr ||
+			       queue_good(dev, queue) != still->good);
+
+	if (queue_good(dev, queue) != still->good)
+		return -EIO;
+	__sync_synchronize();
+	if (memcmp(still->page, page, PAGE))
+		return -EILSEQ;
+	return failed ? 0 : -ETIMEDOUT;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the ioasid selftests with a device share: VFIO's group API and the
+ * pasid-test device.
+ */
+#ifndef VFIO_UTIL_H
+#define VFIO_UTIL_H
+
+#include "ioasid_util.h"
+
+/* The machine: one pasid-test device for each role */
+
+enum role {
+	ROLE_PASID_A,		/* alone in its group, with all PASID bits */
+	ROLE_PASID_B,		/* another one */
+	ROLE_NARROW,		/* alone, with less PASID bits */
+	ROLE_NO_PASID,		/* alone, without PASID */
+	ROLE_GROUP_A,		/* shares a group with ... */
+	ROLE_GROUP_B,		/* ... this one */
+};
+
+#define BDF_SIZE	16
+
+int machine_find(enum role role, char bdf[BDF_SIZE]);
+/* PASID bits of a device, 0: no PASID capability */
+int machine_pasid_bits(const char *bdf);
+
+/* VFIO */
+
+struct vfio_dev {
+	char bdf[BDF_SIZE];
+	int container;
+	int group;
+	int device;
+	void *bar;
+};
+
+#define VFIO_DEV_CLOSED	{ .container = -1, .group = -1, .device = -1 }
+
+/* The four steps, and all of them; @container -1: a new one */
+int vfio_open_group(struct vfio_dev *dev);
+int vfio_enter_container(struct vfio_dev *dev, int container);
+int vfio_open_device(struct vfio_dev *dev);
+int vfio_map_bar(struct vfio_dev *dev);
+int vfio_open(struct vfio_dev *dev, enum role role, int container);
+/* A mapping of the BAR holds the device's file just as its fd does */
+void vfio_close_device(struct vfio_dev *dev);
+void vfio_close(struct vfio_dev *dev);
+
+int vfio_map(int container, void *memory, __u64 iova, size_t size);
+int vfio_unmap(int container, __u64 iova, size_t size);
+int vfio_reset(int device);
+/* /dev/vfio/devices/vfio* of the device */
+int vfio_open_cdev(const char *bdf);
+
+int vfio_attach(int device, int ioasid_fd, __u32 id, __u32 flags);
+int vfio_detach(int device, __u32 id, __u32 flags);
+
+/* Memory that children share, for the device to write to */
+#define PAGE		4096UL
+void *page_new(void);
+
+/* The queues of a pasid-test device whose BAR is mapped */
+
+#define NO_PASID	0xffffffffU
+
+__u32 queue_read32(const struct vfio_dev *dev, unsigned int queue, unsigned int reg);
+__u64 queue_read64(const struct vfio_dev *dev, unsigned int queue, unsigned int reg);
+void queue_write32(const struct vfio_dev *dev, unsigned int queue, unsigned int reg, __u32 value);
+void queue_write64(const struct vfio_dev *dev, unsigned int queue, unsigned int reg, __u64 value);
+__u64 device_clock(const struct vfio_dev *dev);
+
+__u64 queue_good(const struct vfio_dev *dev, unsigned int queue);
+__u64 queue_failed(const struct vfio_dev *dev, unsigned int queue);
+
+/* Fill the page at @iova, once or again and again, every @period us */
+void queue_fill(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
+		__u64 pattern);
+void queue_fill_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
+		       __u64 pattern, unsigned int period);
+void queue_stop(const struct vfio_dev *dev, unsigned int queue);
+int queue_wait_done(const struct vfio_dev *dev, unsigned int queue);
+
+/* Wait for @nr more */
+int queue_wait_good(const struct vfio_dev *dev, unsigned int queue, unsigned int nr);
+int queue_wait_failed(const struct vfio_dev *dev, unsigned int queue, unsigned int nr);
+
+/* What must not change any more while DMA is blocked */
+struct still {
+	__u64 good;
+	__u64 failed;
+	unsigned char page[PAGE];
+};
+
+void still_take(struct still *still, const struct vfio_dev *dev, unsigned int queue,
+		const void *page);
+/*
+ * Wait until the queue has tried and failed @nr times more. -EIO: a transfer
+ * succeeded. -EILSEQ: memory has changed. -ETIMEDOUT: the queue does not try.
+ */
+int still_check(const struct still *still, const struct vfio_dev *dev, unsigned int queue,
+		const void *page, unsigned int nr);
+
+#endif /* VFIO_UTIL_H */
