@@ -1316,7 +1316,7 @@ def t_copy(m, pasid):
 @test_kinds('the address that failed, across pages')
 def t_across(m, pasid):
     m.space(NO_PASID, 1)
-    mem = m.space(pasid, 0)
+    m.space(pasid, 0)
     check(not m.dev.fill(pasid, IOVA + 0xff8, length=16), 'FILL is not blocked')
     equal(m.dev.get(0, 'FIRST_FAIL_ADDR'), IOVA + PAGE, 'FIRST_FAIL_ADDR of FILL')
     m.expect_fault(F_FS_P if m.flts else F_SL_WRITE, pasid, IOVA + PAGE)

@@ -97,7 +97,7 @@ static bool pasid_test_busy(PasidTestQueue *q)
     return q->ctrl & PASID_TEST_CTRL_RUN;
 }
 
-/* The address space that the queue's requests go to, NULL if none may be made */
+/* The address space of the queue's requests, NULL if none may be made */
 static AddressSpace *pasid_test_as(PasidTestQueue *q)
 {
     PCIDevice *pdev = PCI_DEVICE(q->dev);

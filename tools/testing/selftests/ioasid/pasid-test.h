@@ -11,7 +11,8 @@
  * otherwise.
  *
  * A transfer that the device may not start (bus master enable is clear, or the
- * queue is tagged and the PASID capability is not enabled) counts as failed.
+ * queue is tagged and the PASID capability is not enabled, or has fewer bits
+ * than the PASID) counts as failed. So does one whose descriptor makes no sense.
  */
 #ifndef PASID_TEST_H
 #define PASID_TEST_H
@@ -36,7 +37,7 @@
 #define  PASID_TEST_PASID_MASK		0x000fffff
 #define  PASID_TEST_PASID_VALID		0x80000000
 #define PASID_TEST_Q_CTRL		0x04	/* 32 bits */
-#define  PASID_TEST_CTRL_RUN		0x01	/* 1: start; 0: stop, done when the write is */
+#define  PASID_TEST_CTRL_RUN		0x01	/* 1: start, clears DONE; 0: stop, done when the write is */
 #define  PASID_TEST_CTRL_REPEAT		0x02	/* do the descriptor again and again until stopped */
 #define  PASID_TEST_CTRL_IRQ		0x04	/* MSI when DONE gets set */
 #define  PASID_TEST_CTRL_CLEAR		0x08	/* clear counters, times and STATUS; reads as 0 */
@@ -59,7 +60,7 @@
 #define  PASID_TEST_DIR_FILL		0
 #define  PASID_TEST_DIR_READ		1	/* RESULT = XOR of all words read */
 #define  PASID_TEST_DIR_COPY		2	/* RESULT likewise */
-#define PASID_TEST_Q_PERIOD		0x30	/* 32 bits: us between two repeats, 1 to 1000000; 100 after reset */
+#define PASID_TEST_Q_PERIOD		0x30	/* 32 bits: us between two repeats, clamped to 1..1000000; 100 after reset */
 
 /* Results, 64 bits each, read only */
 #define PASID_TEST_Q_GOOD		0x40	/* transfers that succeeded */
