@@ -24,7 +24,7 @@
  * Every ioctl takes a pointer to a structure that begins with its @size, in
  * bytes, as the caller knows it. A larger structure than the kernel's is
  * accepted if all that the kernel does not know is zero, -E2BIG is the answer
- * if it is not; one that is smaller than the first version is refused with
+ * if it is not, or if @size is more than a page; one that is smaller than the first version is refused with
  * -EINVAL. @flags must be 0, else -EINVAL. -EFAULT: the structure could not be
  * read or written. -ENOTTY: no such ioctl.
  */

@@ -27,6 +27,7 @@
 #include <unistd.h>
 #include <linux/vfio.h>
 
+#include "../kselftest.h"
 #include "vfio_util.h"
 #include "pasid-test.h"
 
@@ -80,7 +81,7 @@ static __u64 now_ns(void)
 
 /* The time line: when, who, what. One write a line, several processes tell. */
 
-static void __attribute__((format(printf, 3, 0)))
+static void __printf(3, 0)
 vsay_at(__u64 when, const char *who, const char *fmt, va_list args)
 {
 	double ms = when > birth ? (when - birth) / 1e6 : 0;
@@ -90,7 +91,7 @@ vsay_at(__u64 when, const char *who, const char *fmt, va_list args)
 	dprintf(STDOUT_FILENO, "%9.1f ms  %-10s  %s\n", ms, who, what);
 }
 
-static void __attribute__((format(printf, 3, 4)))
+static void __printf(3, 4)
 say_at(__u64 when, const char *who, const char *fmt, ...)
 {
 	va_list args;
@@ -100,7 +101,7 @@ say_at(__u64 when, const char *who, const char *fmt, ...)
 	va_end(args);
 }
 
-static void __attribute__((format(printf, 2, 3)))
+static void __printf(2, 3)
 say(const char *who, const char *fmt, ...)
 {
 	va_list args;
@@ -111,7 +112,7 @@ say(const char *who, const char *fmt, ...)
 }
 
 /* It went wrong. Gives -1, the first reason counts. */
-static int __attribute__((format(printf, 2, 3)))
+static int __printf(2, 3)
 wrong(struct life *life, const char *fmt, ...)
 {
 	va_list args;
@@ -215,12 +216,30 @@ static int be_owner(struct life *life, void *page, int sock)
 	return wrong(life, "the owner survived");
 }
 
+/* How far the clock of Linux is ahead of the device's: the closest look of some */
+static __s64 clock_ahead(const struct vfio_dev *dev)
+{
+	__u64 before, device, after, closest = ~0ULL;
+	__s64 ahead = 0;
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		before = now_ns();
+		device = device_clock(dev);
+		after = now_ns();
+		if (after - before < closest) {
+			closest = after - before;
+			ahead = before + closest / 2 - device;
+		}
+	}
+	return ahead;
+}
+
 /* The holder: at each byte from @sock it goes one step further */
 static int be_holder(struct life *life, void *page, int files, int sock)
 {
 	struct vfio_dev dev = VFIO_DEV_CLOSED;
 	struct still still;
-	__u64 before, after;
 	__s64 ahead;
 	int fds[3], ret;
 
@@ -234,12 +253,7 @@ static int be_holder(struct life *life, void *page, int files, int sock)
 		return wrong(life, "the holder cannot map the device: %s", strerror(-ret));
 	say("holder", "pid %d has got the device's, group's and container's files", getpid());
 
-	/* How far the clock of Linux is ahead of the device's */
-	before = now_ns();
-	ahead = device_clock(&dev);
-	after = now_ns();
-	ahead = before + (after - before) / 2 - ahead;
-
+	ahead = clock_ahead(&dev);
 	if (queue_wait_good(&dev, QUEUE, MANY))
 		return wrong(life, "DMA ended before the owner did");
 	if (send_byte(sock) || wait_byte(sock))
@@ -302,7 +316,7 @@ static int be_next_owner(struct life *life, void *page)
 /* What debugfs tells: who holds the parked number */
 static int look_at_parked(struct life *life, int numbers)
 {
-	const char attachments[] = " attachments 1 ";
+	static const char attachments[] = " attachments 1 ";
 	char line[256], *holders;
 	int ret;
 
@@ -378,7 +392,6 @@ static int live(struct life *life, int kmsg)
 	if (send_byte(holder_sock[1]) || wait_byte(holder_sock[1]))
 		return wrong(life, "the holder died");
 
-	/* In the order in which it was */
 	say_at(killed, "owner", "is killed by SIGKILL");
 	say_at(life->last_good_time, "device", "does its last good transfer, the %lluth",
 	       life->good_at_death);
@@ -474,9 +487,9 @@ int main(int argc, char **argv)
 		{ "default", VFIO_DEVICE_IOASID_DEFAULT },
 		{ "tagged", 0 },
 	};
-	const int nr = sizeof(lives) / sizeof(lives[0]);
-	char results[nr][1024];
-	bool tap = false, good[nr];
+	char results[ARRAY_SIZE(lives)][1024];
+	bool tap = false, good[ARRAY_SIZE(lives)];
+	const int nr = ARRAY_SIZE(lives);
 	int opt, i, ret = 0;
 
 	while ((opt = getopt(argc, argv, "t")) != -1) {

@@ -835,7 +835,7 @@ union command {
 	struct ioasid_cmd_query query;
 };
 
-#define MEMORY_PAGES 4
+#define MEMORY_PAGES 2
 
 FIXTURE(command) {
 	int fd;
@@ -1013,32 +1013,45 @@ TEST_F(command, is_refused_when_longer_with_a_tail_that_is_not_zero)
 	EXPECT_NOTHING_DONE();
 }
 
-TEST_F(command, is_accepted_when_longer_than_a_page_with_a_tail_of_zeros)
+TEST_F(command, is_accepted_when_as_long_as_a_page_with_a_tail_of_zeros)
 {
-	self->cmd.size = MEMORY_PAGES * self->page;
+	self->cmd.size = self->page;
 	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr,
 			      put_command(self, self->memory, variant->size)));
 }
 
-TEST_F(command, is_refused_when_longer_than_a_page_with_a_tail_that_is_not_zero)
+TEST_F(command, is_refused_when_as_long_as_a_page_with_a_tail_that_is_not_zero)
 {
-	self->cmd.size = MEMORY_PAGES * self->page;
-	self->end[-1] = 1;
+	self->cmd.size = self->page;
+	self->memory[self->page - 1] = 1;
 	EXPECT_EQ(-E2BIG, do_ioctl(self->fd, variant->nr,
 				   put_command(self, self->memory, variant->size)));
 	EXPECT_NOTHING_DONE();
 }
 
-TEST_F(command, is_refused_when_longer_than_what_is_mapped)
+TEST_F(command, is_refused_when_longer_than_a_page)
 {
-	const __u32 sizes[] = { MEMORY_PAGES * self->page + 1, 1U << 30, 0x7fffffff, ~0U };
+	const __u32 sizes[] = {
+		self->page + 1, MEMORY_PAGES * self->page, 1U << 30, 0x7fffffff, 1U << 31, ~0U,
+	};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		self->cmd.size = sizes[i];
-		EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr,
-					    put_command(self, self->memory, variant->size)));
+		EXPECT_EQ(-E2BIG, do_ioctl(self->fd, variant->nr,
+					   put_command(self, self->memory, variant->size)));
 	}
+	EXPECT_NOTHING_DONE();
+}
+
+TEST_F(command, is_refused_when_its_tail_runs_into_what_is_not_mapped)
+{
+	self->cmd.size = variant->size + 8;
+	EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr,
+				    put_command(self, self->end - variant->size - 4,
+						variant->size)));
+	EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr,
+				    put_command(self, self->end - variant->size, variant->size)));
 	EXPECT_NOTHING_DONE();
 }
 

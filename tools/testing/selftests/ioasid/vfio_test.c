@@ -90,19 +90,19 @@ static __u32 pasid_of(__u32 flags, __u32 id)
 }
 
 /*
- * DMA that goes on does so; blocked DMA does not: from the call on no transfer
- * succeeds and the page stays as it is.
+ * Blocked DMA: from the call on no transfer succeeds and the page stays as it
+ * is, however often the queue tries.
  */
-#define EXPECT_DMA(dev, queue)							\
-	EXPECT_EQ(0, queue_wait_good((dev), (queue), SOME))
+static int stays_blocked(const struct vfio_dev *dev, unsigned int queue, const void *page)
+{
+	struct still still;
 
-#define EXPECT_NO_DMA(dev, queue, page)						\
-do {										\
-	struct still __still;							\
-										\
-	still_take(&__still, (dev), (queue), (page));				\
-	EXPECT_EQ(0, still_check(&__still, (dev), (queue), (page), REFUSED));	\
-} while (0)
+	still_take(&still, dev, queue, page);
+	return still_check(&still, dev, queue, page, REFUSED);
+}
+
+#define EXPECT_DMA(dev, queue)		EXPECT_EQ(0, queue_wait_good(dev, queue, SOME))
+#define EXPECT_NO_DMA(dev, queue, page)	EXPECT_EQ(0, stays_blocked(dev, queue, page))
 
 /* What each test watches, whatever its fixture */
 struct watch {
@@ -156,14 +156,14 @@ static int loud_end(struct watch *watch)
 }
 
 /* All files are closed: no number and no fault is left */
-#define EXPECT_CLEAN(watch)							\
-do {										\
-	if ((watch)->loud)							\
-		loud_end(watch);						\
-	EXPECT_TRUE(wait_for(ioasid_count(NULL) == (watch)->numbers));		\
-	EXPECT_QUIET(watch);							\
-	close((watch)->kmsg);							\
-} while (0)
+static void expect_clean(struct __test_metadata *_metadata, struct watch *watch)
+{
+	if (watch->loud)
+		loud_end(watch);
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == watch->numbers));
+	EXPECT_QUIET(watch);
+	close(watch->kmsg);
+}
 
 /*
  * A device with a mapping, a set with one number. Nothing is attached yet. Each
@@ -220,7 +220,7 @@ FIXTURE_TEARDOWN(dma)
 	vfio_close(&self->other_dev);
 	close(self->fd);
 	close(self->other_fd);
-	EXPECT_CLEAN(&self->watch);
+	expect_clean(_metadata, &self->watch);
 }
 
 /* Attach, and do DMA without end to the page */
@@ -402,6 +402,21 @@ TEST_F(dma, free_blocks_it_before_it_returns)
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_QUIET(&self->watch);
+}
+
+TEST_F(dma, free_blocks_reads_too)
+{
+	*(__u64 *)self->page = PATTERN;
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	queue_read_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PERIOD);
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(PATTERN, queue_read64(&self->dev, QUEUE, PASID_TEST_Q_RESULT));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	/* A transfer that got through would see this */
+	*(__u64 *)self->page = NEXT_PATTERN;
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_NE(NEXT_PATTERN, queue_read64(&self->dev, QUEUE, PASID_TEST_Q_RESULT));
 	EXPECT_QUIET(&self->watch);
 }
 
@@ -970,12 +985,12 @@ TEST_F(dma, ends_and_leaves_nothing_whatever_is_closed_first)
 				__sync_synchronize();
 				memcpy(last, self->page, PAGE);
 			}
-			if (dev->device >= 0 && !ended) {
-				EXPECT_DMA(dev, QUEUE);
-			} else if (dev->device >= 0) {
+			if (dev->device < 0) {
+				EXPECT_EQ(fd >= 0 ? 1 : -EBADF, references_of(fd, OTHER_ID));
+			} else if (ended) {
 				EXPECT_NO_DMA(dev, QUEUE, self->page);
-			} else if (fd >= 0) {
-				EXPECT_EQ(1, references_of(fd, OTHER_ID));
+			} else {
+				EXPECT_DMA(dev, QUEUE);
 			}
 			EXPECT_EQ(dev->device >= 0 || fd >= 0 ? -ENOSPC : 0, ioasid_try(OTHER_ID));
 		}
@@ -984,14 +999,14 @@ TEST_F(dma, ends_and_leaves_nothing_whatever_is_closed_first)
 		EXPECT_EQ(self->watch.numbers + 1, ioasid_count(NULL));
 		EXPECT_QUIET(&self->watch);
 		if (_metadata->exit_code) {
-			TH_LOG("in the order %d %d %d %d (ioasid 0, device 1, group 2, container 3)",
+			TH_LOG("in the order %d %d %d %d (ioasid, device, group, container)",
 			       order[0], order[1], order[2], order[3]);
 			break;
 		}
 	}
 }
 
-/* Threads that do all of it at once, while the device's other kind of DMA goes on undisturbed */
+/* Threads that do all of it at once, while the device's other kind of DMA goes on */
 
 #define RACE_THREADS	4
 #define RACE_LOOPS	400
@@ -1129,7 +1144,7 @@ FIXTURE_TEARDOWN(tagged)
 {
 	vfio_close(&self->dev);
 	close(self->fd);
-	EXPECT_CLEAN(&self->watch);
+	expect_clean(_metadata, &self->watch);
 }
 
 /* Attach number ID + @queue and let that queue do DMA with it */
@@ -1269,7 +1284,7 @@ FIXTURE_TEARDOWN(dflt)
 {
 	vfio_close(&self->dev);
 	close(self->fd);
-	EXPECT_CLEAN(&self->watch);
+	expect_clean(_metadata, &self->watch);
 }
 
 static void start_default(struct __test_metadata *_metadata, FIXTURE_DATA(dflt) *self)
@@ -1451,7 +1466,7 @@ FIXTURE_TEARDOWN(device)
 {
 	vfio_close(&self->dev);
 	close(self->fd);
-	EXPECT_CLEAN(&self->watch);
+	expect_clean(_metadata, &self->watch);
 }
 
 static void expect_unsupported(struct __test_metadata *_metadata, FIXTURE_DATA(device) *self,
@@ -1596,7 +1611,7 @@ union command {
 	struct vfio_device_detach_ioasid detach;
 };
 
-#define MEMORY_PAGES 4
+#define MEMORY_PAGES 2
 
 FIXTURE(command) {
 	struct watch watch;
@@ -1672,7 +1687,7 @@ FIXTURE_TEARDOWN(command)
 	munmap(self->memory, (MEMORY_PAGES + 1) * PAGE);
 	vfio_close(&self->dev);
 	close(self->fd);
-	EXPECT_CLEAN(&self->watch);
+	expect_clean(_metadata, &self->watch);
 }
 
 static int run_at(FIXTURE_DATA(command) *self, const FIXTURE_VARIANT(command) *variant, char *where,
@@ -1714,10 +1729,10 @@ TEST_F(command, is_accepted_when_longer_with_a_tail_of_zeros)
 	EXPECT_EQ(0, run(self, variant));
 }
 
-TEST_F(command, is_accepted_when_longer_than_a_page_with_a_tail_of_zeros)
+TEST_F(command, is_accepted_when_as_long_as_a_page_with_a_tail_of_zeros)
 {
 	self->expected = !self->expected;
-	self->cmd.argsz = MEMORY_PAGES * PAGE;
+	self->cmd.argsz = PAGE;
 	EXPECT_EQ(0, run(self, variant));
 }
 
@@ -1738,20 +1753,29 @@ TEST_F(command, is_refused_when_longer_with_a_tail_that_is_not_zero)
 		EXPECT_EQ(-E2BIG, run(self, variant));
 	}
 	memset(self->memory, 0, PAGE);
-	self->cmd.argsz = MEMORY_PAGES * PAGE;
-	self->end[-1] = 1;
+	self->cmd.argsz = PAGE;
+	self->memory[PAGE - 1] = 1;
 	EXPECT_EQ(-E2BIG, run(self, variant));
 }
 
-TEST_F(command, is_refused_when_longer_than_what_is_mapped)
+TEST_F(command, is_refused_when_longer_than_a_page)
 {
-	const __u32 sizes[] = { MEMORY_PAGES * PAGE + 1, 1U << 30, 0x7fffffff, ~0U };
+	const __u32 sizes[] = {
+		PAGE + 1, MEMORY_PAGES * PAGE, 1U << 30, 0x7fffffff, 1U << 31, ~0U,
+	};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		self->cmd.argsz = sizes[i];
-		EXPECT_EQ(-EFAULT, run(self, variant));
+		EXPECT_EQ(-E2BIG, run(self, variant));
 	}
+}
+
+TEST_F(command, is_refused_when_its_tail_runs_into_what_is_not_mapped)
+{
+	self->cmd.argsz = variant->size + 8;
+	EXPECT_EQ(-EFAULT, run_at(self, variant, self->end - variant->size - 4, variant->size));
+	EXPECT_EQ(-EFAULT, run_at(self, variant, self->end - variant->size, variant->size));
 }
 
 TEST_F(command, is_refused_with_unknown_flags)

@@ -427,32 +427,48 @@ __u64 queue_failed(const struct vfio_dev *dev, unsigned int queue)
 	return queue_read64(dev, queue, PASID_TEST_Q_FAILED);
 }
 
-static void queue_start(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
-			__u64 pattern, __u32 ctrl)
+/* Stop it, and describe a transfer of a page; start it with queue_run() */
+static void queue_set_up(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u32 dir,
+			 __u64 iova)
 {
 	queue_stop(dev, queue);
 	queue_write32(dev, queue, PASID_TEST_Q_CTRL, PASID_TEST_CTRL_CLEAR);
 	queue_write32(dev, queue, PASID_TEST_Q_PASID,
 		      pasid == NO_PASID ? 0 : pasid | PASID_TEST_PASID_VALID);
-	queue_write64(dev, queue, PASID_TEST_Q_DST, iova);
-	queue_write64(dev, queue, PASID_TEST_Q_PATTERN, pattern);
+	queue_write64(dev, queue,
+		      dir == PASID_TEST_DIR_READ ? PASID_TEST_Q_SRC : PASID_TEST_Q_DST, iova);
 	queue_write32(dev, queue, PASID_TEST_Q_LEN, PAGE);
-	queue_write32(dev, queue, PASID_TEST_Q_DIR, PASID_TEST_DIR_FILL);
+	queue_write32(dev, queue, PASID_TEST_Q_DIR, dir);
+}
+
+static void queue_run(const struct vfio_dev *dev, unsigned int queue, __u32 ctrl)
+{
 	queue_write32(dev, queue, PASID_TEST_Q_CTRL, ctrl | PASID_TEST_CTRL_RUN);
 }
 
 void queue_fill(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
 		__u64 pattern)
 {
-	queue_start(dev, queue, pasid, iova, pattern, 0);
+	queue_set_up(dev, queue, pasid, PASID_TEST_DIR_FILL, iova);
+	queue_write64(dev, queue, PASID_TEST_Q_PATTERN, pattern);
+	queue_run(dev, queue, 0);
 }
 
 void queue_fill_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
 		       __u64 pattern, unsigned int period)
 {
-	queue_stop(dev, queue);
+	queue_set_up(dev, queue, pasid, PASID_TEST_DIR_FILL, iova);
+	queue_write64(dev, queue, PASID_TEST_Q_PATTERN, pattern);
 	queue_write32(dev, queue, PASID_TEST_Q_PERIOD, period);
-	queue_start(dev, queue, pasid, iova, pattern, PASID_TEST_CTRL_REPEAT);
+	queue_run(dev, queue, PASID_TEST_CTRL_REPEAT);
+}
+
+void queue_read_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
+		       unsigned int period)
+{
+	queue_set_up(dev, queue, pasid, PASID_TEST_DIR_READ, iova);
+	queue_write32(dev, queue, PASID_TEST_Q_PERIOD, period);
+	queue_run(dev, queue, PASID_TEST_CTRL_REPEAT);
 }
 
 void queue_stop(const struct vfio_dev *dev, unsigned int queue)

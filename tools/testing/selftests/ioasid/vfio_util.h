@@ -78,6 +78,9 @@ void queue_fill(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u
 		__u64 pattern);
 void queue_fill_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
 		       __u64 pattern, unsigned int period);
+/* Read the page at @iova again and again */
+void queue_read_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
+		       unsigned int period);
 void queue_stop(const struct vfio_dev *dev, unsigned int queue);
 int queue_wait_done(const struct vfio_dev *dev, unsigned int queue);
 
