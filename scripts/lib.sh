@@ -2,7 +2,7 @@
 # What the scripts share: where things are, one build at a time, steps that show their progress.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/ioasid
+cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ioasid
 jobs=${JOBS:-$(nproc)}
 mkdir -p "$cache"
 

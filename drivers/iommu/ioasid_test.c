@@ -8,6 +8,8 @@
  */
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/device.h>
+#include <linux/iommu.h>
 #include <linux/irqflags.h>
 #include <linux/kthread.h>
 #include <linux/random.h>
@@ -54,14 +56,22 @@ static const struct ioasid_attachment_ops hw_ops = {
 	.name = "test",
 };
 
-static struct ioasid_attachment *attach(struct ioasid *ioasid, void *dev)
+static struct ioasid_attachment *attach(struct ioasid *ioasid,
+					struct device *dev)
 {
-	/* The core tells devices apart, and does not look inside */
 	return ioasid_attach_ops(ioasid, dev, NULL, &hw_ops, "kunit");
 }
 
-static void *const dev_a = &hw.attached;
-static void *const dev_b = &hw.blocked;
+/* The core tells devices apart, and debugfs prints their names: that is all */
+#define RACERS		4
+
+static struct device devs[RACERS] = {
+	{ .init_name = "kunit-0" }, { .init_name = "kunit-1" },
+	{ .init_name = "kunit-2" }, { .init_name = "kunit-3" },
+};
+
+static struct device *const dev_a = &devs[0];
+static struct device *const dev_b = &devs[1];
 
 static int ioasid_test_init(struct kunit *test)
 {
@@ -424,17 +434,43 @@ static void a_failed_attach_leaves_no_trace(struct kunit *test)
 	ioasid_put(ioasid);
 }
 
+#ifdef CONFIG_IOMMU_API
+static void the_kernels_own_numbers_are_of_the_same_space(struct kunit *test)
+{
+	struct dev_iommu iommu = { .max_pasids = LOW };
+	struct device dev = { .iommu = &iommu };
+	unsigned long flags;
+	ioasid_t pasid;
+
+	pasid = iommu_alloc_global_pasid(&dev);
+	KUNIT_ASSERT_NE(test, pasid, IOMMU_PASID_INVALID);
+	KUNIT_EXPECT_LT(test, pasid, iommu.max_pasids);
+	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, pasid));
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, pasid, pasid)), -ENOSPC);
+
+	/* As __mmdrop() may */
+	local_irq_save(flags);
+	iommu_free_global_pasid(pasid);
+	local_irq_restore(flags);
+	KUNIT_EXPECT_EQ(test, iommu_alloc_global_pasid(&dev), pasid);
+	iommu_free_global_pasid(pasid);
+
+	iommu.max_pasids = 0;
+	KUNIT_EXPECT_EQ(test, iommu_alloc_global_pasid(&dev), IOMMU_PASID_INVALID);
+}
+#endif
+
 /*
  * Threads that allocate, find, free, attach and put in the same few numbers.
  * What must hold: a number that a thread has a reference to stays the same
  * object, and at the end nothing is left.
  */
-#define RACERS		4
 #define RACES		2000
 
 struct racer {
 	struct ioasid_set *set;
 	struct completion *done;
+	struct device *dev;
 	int errors;
 };
 
@@ -454,7 +490,7 @@ static int race(void *data)
 			continue;
 		if (ioasid_id(ioasid) != id)
 			racer->errors++;
-		attachment = attach(ioasid, racer);
+		attachment = attach(ioasid, racer->dev);
 		if (!IS_ERR(attachment)) {
 			if (i % 3)
 				ioasid_free(ioasid);
@@ -489,6 +525,7 @@ static void racing_threads_leave_nothing(struct kunit *test)
 	for (i = 0; i < RACERS; i++) {
 		racers[i].set = test->priv;
 		racers[i].done = &done;
+		racers[i].dev = &devs[i];
 		task = kthread_run(race, &racers[i], "ioasid-race/%d", i);
 		KUNIT_EXPECT_FALSE(test, IS_ERR(task));
 		started += !IS_ERR(task);
@@ -528,6 +565,9 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(attach_to_a_parked_number_is_refused),
 	KUNIT_CASE(attach_of_the_same_device_twice_is_refused),
 	KUNIT_CASE(a_failed_attach_leaves_no_trace),
+#ifdef CONFIG_IOMMU_API
+	KUNIT_CASE(the_kernels_own_numbers_are_of_the_same_space),
+#endif
 	KUNIT_CASE_SLOW(racing_threads_leave_nothing),
 	{}
 };
