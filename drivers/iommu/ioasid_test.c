@@ -578,4 +578,5 @@ static struct kunit_suite ioasid_test_suite = {
 	.exit = ioasid_test_exit,
 	.test_cases = ioasid_test_cases,
 };
+
 kunit_test_suite(ioasid_test_suite);

@@ -178,6 +178,7 @@ static struct miscdevice ioasid_miscdev = {
 	.nodename = "ioasid",
 	.mode = 0600,
 };
+
 builtin_misc_device(ioasid_miscdev);
 
 /**

@@ -51,8 +51,7 @@ static struct iommu_domain *container_domain(struct vfio_device_file *df)
 }
 
 static struct ioasid_attachment *
-attach(struct vfio_device_file *df,
-       const struct vfio_device_attach_ioasid *cmd)
+attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid *cmd)
 {
 	struct device *dev = df->device->dev;
 	struct ioasid_attachment *attachment;

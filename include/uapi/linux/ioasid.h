@@ -24,9 +24,9 @@
  * Every ioctl takes a pointer to a structure that begins with its @size, in
  * bytes, as the caller knows it. A larger structure than the kernel's is
  * accepted if all that the kernel does not know is zero, -E2BIG is the answer
- * if it is not, or if @size is more than a page; one that is smaller than the first version is refused with
- * -EINVAL. @flags must be 0, else -EINVAL. -EFAULT: the structure could not be
- * read or written. -ENOTTY: no such ioctl.
+ * if it is not, or if @size is more than a page; one that is smaller than the
+ * first version is refused with -EINVAL. @flags must be 0, else -EINVAL.
+ * -EFAULT: the structure could not be read or written. -ENOTTY: no such ioctl.
  */
 
 /**
@@ -49,6 +49,7 @@ struct ioasid_cmd_info {
 	__u32 active;
 	__u32 parked;
 };
+
 #define IOASID_INFO	_IO(IOASID_TYPE, IOASID_BASE + 0)
 
 /**
@@ -73,6 +74,7 @@ struct ioasid_cmd_alloc {
 	__u32 max;
 	__u32 id;
 };
+
 #define IOASID_ALLOC	_IO(IOASID_TYPE, IOASID_BASE + 1)
 
 /**
@@ -92,6 +94,7 @@ struct ioasid_cmd_free {
 	__u32 flags;
 	__u32 id;
 };
+
 #define IOASID_FREE	_IO(IOASID_TYPE, IOASID_BASE + 2)
 
 /**
@@ -124,6 +127,7 @@ struct ioasid_cmd_query {
 	__u32 references;
 	__u32 attachments;
 };
+
 #define IOASID_QUERY	_IO(IOASID_TYPE, IOASID_BASE + 3)
 
 #endif /* _UAPI_LINUX_IOASID_H */

@@ -18,7 +18,6 @@
 
 #include "ioasid_util.h"
 
-#define QUOTA_PATH	"/sys/module/ioasid_user/parameters/quota"
 #define NUMBERS_PATH	"/sys/kernel/debug/iommu/ioasid/numbers"
 
 __u64 now_ms(void)
@@ -104,24 +103,24 @@ int read_file(const char *path, char *buf, size_t size)
 	return nr < 0 ? nr : 0;
 }
 
-int ioasid_quota_get(void)
+int param_get(const char *path)
 {
 	char buf[32];
 	int ret;
 
-	ret = read_file(QUOTA_PATH, buf, sizeof(buf));
+	ret = read_file(path, buf, sizeof(buf));
 	return ret ?: atoi(buf);
 }
 
-int ioasid_quota_set(unsigned int quota)
+int param_set(const char *path, unsigned int value)
 {
 	char buf[32];
 	int fd, len, ret = 0;
 
-	fd = open(QUOTA_PATH, O_WRONLY | O_CLOEXEC);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	len = snprintf(buf, sizeof(buf), "%u\n", quota);
+	len = snprintf(buf, sizeof(buf), "%u\n", value);
 	if (write(fd, buf, len) != len)
 		ret = -errno;
 	close(fd);

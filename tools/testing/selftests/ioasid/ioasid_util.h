@@ -45,8 +45,12 @@ int ioasid_free(int fd, __u32 id);
 int ioasid_query(int fd, __u32 id, struct ioasid_cmd_query *query);
 
 /* The quota of sets that are opened from now on */
-int ioasid_quota_get(void);
-int ioasid_quota_set(unsigned int quota);
+#define PARAM_QUOTA	"/sys/module/ioasid_user/parameters/quota"
+/* How many attachments a VFIO group may have */
+#define PARAM_LIMIT	"/sys/module/vfio/parameters/ioasid_limit"
+
+int param_get(const char *path);
+int param_set(const char *path, unsigned int value);
 
 /* Whether an owner that comes now gets the number: it is allocated and freed */
 int ioasid_try(__u32 id);

@@ -29,7 +29,7 @@
 #define PASID_TEST_ID			0x00	/* 32 bits, read only */
 #define  PASID_TEST_ID_VALUE		0x44495350
 #define PASID_TEST_QUEUES		0x04	/* 32 bits, read only: how many */
-#define PASID_TEST_RESET		0x08	/* write 1: as a function-level reset does to the queues */
+#define PASID_TEST_RESET		0x08	/* write 1: as FLR does to the queues */
 #define PASID_TEST_CLOCK		0x10	/* 64 bits, read only: ns, the clock of *_TIME */
 
 /* Queue registers: offsets from PASID_TEST_QUEUE(n) */
@@ -37,8 +37,8 @@
 #define  PASID_TEST_PASID_MASK		0x000fffff
 #define  PASID_TEST_PASID_VALID		0x80000000
 #define PASID_TEST_Q_CTRL		0x04	/* 32 bits */
-#define  PASID_TEST_CTRL_RUN		0x01	/* 1: start, clears DONE; 0: stop, done when the write is */
-#define  PASID_TEST_CTRL_REPEAT		0x02	/* do the descriptor again and again until stopped */
+#define  PASID_TEST_CTRL_RUN		0x01	/* 1: start, clears DONE; 0: stop, synchronously */
+#define  PASID_TEST_CTRL_REPEAT		0x02	/* do the descriptor until stopped */
 #define  PASID_TEST_CTRL_IRQ		0x04	/* MSI when DONE gets set */
 #define  PASID_TEST_CTRL_CLEAR		0x08	/* clear counters, times and STATUS; reads as 0 */
 #define PASID_TEST_Q_STATUS		0x08	/* 32 bits, write 1 to clear DONE and ERROR */
@@ -60,7 +60,7 @@
 #define  PASID_TEST_DIR_FILL		0
 #define  PASID_TEST_DIR_READ		1	/* RESULT = XOR of all words read */
 #define  PASID_TEST_DIR_COPY		2	/* RESULT likewise */
-#define PASID_TEST_Q_PERIOD		0x30	/* 32 bits: us between two repeats, clamped to 1..1000000; 100 after reset */
+#define PASID_TEST_Q_PERIOD		0x30	/* 32 bits: us between repeats, 1..1000000; 100 at reset */
 
 /* Results, 64 bits each, read only */
 #define PASID_TEST_Q_GOOD		0x40	/* transfers that succeeded */

@@ -120,7 +120,7 @@ TEST_F(set, info_tells_an_empty_set)
 	EXPECT_EQ(sizeof(info), info.size);
 	EXPECT_EQ(0, info.flags);
 	EXPECT_EQ(20, info.pasid_bits);
-	EXPECT_EQ(ioasid_quota_get(), (int)info.quota);
+	EXPECT_EQ(param_get(PARAM_QUOTA), (int)info.quota);
 	EXPECT_EQ(0, info.active);
 	EXPECT_EQ(0, info.parked);
 }
@@ -723,11 +723,11 @@ FIXTURE(quota) {
 
 FIXTURE_SETUP(quota)
 {
-	self->saved = ioasid_quota_get();
+	self->saved = param_get(PARAM_QUOTA);
 	ASSERT_LE(0, self->saved);
 	self->before = ioasid_open();
 	ASSERT_LE(0, self->before);
-	ASSERT_EQ(0, ioasid_quota_set(QUOTA));
+	ASSERT_EQ(0, param_set(PARAM_QUOTA, QUOTA));
 	self->fd = ioasid_open();
 	ASSERT_LE(0, self->fd);
 	self->other = ioasid_open();
@@ -736,7 +736,7 @@ FIXTURE_SETUP(quota)
 
 FIXTURE_TEARDOWN(quota)
 {
-	EXPECT_EQ(0, ioasid_quota_set(self->saved));
+	EXPECT_EQ(0, param_set(PARAM_QUOTA, self->saved));
 	close(self->before);
 	close(self->fd);
 	close(self->other);
@@ -768,7 +768,7 @@ TEST_F(quota, is_that_of_the_time_of_the_open)
 
 	ASSERT_EQ(0, ioasid_info(self->before, &info));
 	EXPECT_EQ(self->saved, (int)info.quota);
-	ASSERT_EQ(0, ioasid_quota_set(2 * QUOTA));
+	ASSERT_EQ(0, param_set(PARAM_QUOTA, 2 * QUOTA));
 	ASSERT_EQ(0, ioasid_info(self->fd, &info));
 	EXPECT_EQ(QUOTA, info.quota);
 }
@@ -815,7 +815,7 @@ TEST_F(quota, of_zero_gives_nothing)
 {
 	int fd;
 
-	ASSERT_EQ(0, ioasid_quota_set(0));
+	ASSERT_EQ(0, param_set(PARAM_QUOTA, 0));
 	fd = ioasid_open();
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(-EDQUOT, ioasid_alloc(fd, BASE, BASE + 999));
