@@ -60,7 +60,7 @@
 #define  PASID_TEST_DIR_FILL		0
 #define  PASID_TEST_DIR_READ		1	/* RESULT = XOR of all words read */
 #define  PASID_TEST_DIR_COPY		2	/* RESULT likewise */
-#define PASID_TEST_Q_PERIOD		0x30	/* 32 bits: us between repeats, 1..1000000; 100 at reset */
+#define PASID_TEST_Q_PERIOD		0x30	/* 32 bits, us: 1 to 1000000, reset: 100 */
 
 /* Results, 64 bits each, read only */
 #define PASID_TEST_Q_GOOD		0x40	/* transfers that succeeded */

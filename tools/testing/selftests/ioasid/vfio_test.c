@@ -1863,11 +1863,11 @@ TEST_F(command, is_refused_when_it_runs_into_what_is_not_mapped)
 		EXPECT_EQ(-EFAULT, run_at(self, variant, self->end - size, size));
 }
 
-#ifdef __i386__
+#if __SIZEOF_POINTER__ == 4
 /* Of a 32-bit caller only the commands differ */
 int main(int argc, char **argv)
 {
-	char *of_commands[] = { argv[0], "-f", "command", NULL };
+	char *of_commands[4] = { argv[0], "-f", "command", NULL };
 
 	return test_harness_run(argc == 1 ? 3 : argc, argc == 1 ? of_commands : argv);
 }
