@@ -3,37 +3,51 @@
 #define __IOASID_PRIV_H
 
 #include <linux/ioasid.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
+#include <linux/misc_cgroup.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
+#include <linux/ref_tracker.h>
 #include <linux/refcount.h>
 #include <linux/xarray.h>
 
-/*
- * All numbers of the machine. Its lock also guards the lists and the counters
- * of the sets; it is taken with interrupts off, because the last put may come
- * from anywhere.
- */
-extern struct xarray ioasid_numbers;
+struct seq_file;
+
+/* All sets, by ioasid_set::id, until the last put. Its lock guards the tokens. */
+extern struct xarray ioasid_sets;
 
 /*
- * Lifetime: one reference is the creator's, one is each number's until it is
- * recycled.
+ * Lifetime: one reference is the creator's until ioasid_set_free(), one is each
+ * number's until it is recycled, look-up by token gives more. The memory stays
+ * for an RCU grace period, for debugfs.
  */
 struct ioasid_set {
 	refcount_t refs;
+	u32 id;
+	/* Numbers count in the misc cgroup of the task that allocates them */
+	bool charged;
 	/*
-	 * Orders attach, detach and park of the set's numbers. Taken in process
-	 * context, outside iommu_group::mutex and the xarray's lock.
+	 * Orders attach, detach and park of the set's numbers, and the SPIDs.
+	 * Taken in process context, outside iommu_group::mutex and the locks of
+	 * the xarrays.
 	 */
 	struct mutex lock;
 
-	/* Below: under the lock of ioasid_numbers */
-	struct list_head active;
-	struct list_head parked;
+	/* From here to quota: under its lock, with interrupts off */
+	struct xarray numbers;
 	unsigned int nr_active;
 	unsigned int nr_parked;
+	u64 parks;			/* how many there ever were */
+	bool freed;
 	unsigned int quota;
+
+	struct xarray spids;		/* active numbers by SPID */
+
+	const struct ioasid_token_type *type;	/* NULL: none, or freed */
+	void *token;
+	struct hlist_node token_node;
+	struct rcu_head rcu;
 };
 
 /*
@@ -47,13 +61,22 @@ struct ioasid {
 	struct ioasid_set *set;
 	/*
 	 * ACTIVE -> PARKED, never back. Written under set->lock and the lock of
-	 * ioasid_numbers, read under either or, by ioasid_find(), under none.
+	 * set->numbers, read under either or, by ioasid_find(), under none.
 	 */
 	bool parked;
-	struct list_head node;		/* set->active or set->parked */
+	ktime_t parked_at;
+	unsigned int spid;		/* under set->lock, read under none */
 	struct list_head attachments;	/* under set->lock */
 	unsigned int nr_attachments;	/* under set->lock */
+	struct list_head parking;	/* of the one who parks it */
+	struct misc_cg *cg;		/* charged, or NULL */
 	struct rcu_head rcu;
+	struct ioasid_tracker owner;
+#ifdef CONFIG_IOASID_REF_TRACKER
+	spinlock_t holders_lock;
+	struct list_head holders;
+	struct ref_tracker_dir ref_dir;
+#endif
 };
 
 /* Brings the hardware's view of an attachment about, under set->lock */
@@ -71,6 +94,7 @@ struct ioasid_attachment {
 	struct device *dev;
 	struct iommu_domain *domain;	/* NULL unless tagged */
 	const char *holder;
+	struct ioasid_tracker tracker;
 	struct list_head node;		/* ioasid->attachments */
 };
 
@@ -83,6 +107,7 @@ struct ioasid_set_counts {
 	unsigned int quota;
 	unsigned int active;
 	unsigned int parked;
+	u64 parks;
 };
 
 void ioasid_set_count(struct ioasid_set *set, struct ioasid_set_counts *counts);
@@ -95,5 +120,16 @@ struct ioasid_status {
 
 int ioasid_query(struct ioasid_set *set, unsigned int id,
 		 struct ioasid_status *status);
+
+#ifdef CONFIG_IOASID_REF_TRACKER
+void ioasid_tracker_init(struct ioasid *ioasid);
+void ioasid_tracker_exit(struct ioasid *ioasid);
+void ioasid_tracker_show(struct ioasid *ioasid, struct seq_file *m);
+#else
+static inline void ioasid_tracker_init(struct ioasid *ioasid) { }
+static inline void ioasid_tracker_exit(struct ioasid *ioasid) { }
+static inline void ioasid_tracker_show(struct ioasid *ioasid,
+				       struct seq_file *m) { }
+#endif
 
 #endif /* __IOASID_PRIV_H */

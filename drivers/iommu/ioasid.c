@@ -13,31 +13,224 @@
  * in the attachment's ops (ioasid_iommu.c).
  */
 #include <linux/export.h>
+#include <linux/hashtable.h>
+#include <linux/idr.h>
+#include <linux/init.h>
+#include <linux/rwsem.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "ioasid-priv.h"
 
-DEFINE_XARRAY_FLAGS(ioasid_numbers, XA_FLAGS_ALLOC | XA_FLAGS_LOCK_IRQ |
+#define CREATE_TRACE_POINTS
+#include <trace/events/ioasid.h>
+
+DEFINE_XARRAY_FLAGS(ioasid_sets, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ |
 		    XA_FLAGS_ACCOUNT);
 
-static void ioasid_set_put(struct ioasid_set *set)
+/* Sets by their token, under the lock of ioasid_sets */
+static DEFINE_HASHTABLE(ioasid_tokens, 6);
+
+/* The number space of the machine, unless a driver brings another source */
+static DEFINE_IDA(ioasid_ida);
+
+static int ioasid_ida_alloc(unsigned int min, unsigned int max)
 {
-	if (refcount_dec_and_test(&set->refs))
-		kfree(set);
+	return ida_alloc_range(&ioasid_ida, min, max, GFP_KERNEL);
 }
+
+static void ioasid_ida_free(unsigned int id)
+{
+	ida_free(&ioasid_ida, id);
+}
+
+static const struct ioasid_source ioasid_ida_source = {
+	.alloc = ioasid_ida_alloc,
+	.free = ioasid_ida_free,
+};
+
+/* Does not change while there are numbers */
+static const struct ioasid_source *ioasid_source = &ioasid_ida_source;
+/* Read: a number is being allocated. Write: the source changes. */
+static DECLARE_RWSEM(ioasid_source_lock);
+/* Numbers that are not back at the source */
+static atomic_t ioasid_outstanding = ATOMIC_INIT(0);
+
+static int ioasid_number_alloc(unsigned int min, unsigned int max)
+{
+	int id;
+
+	down_read(&ioasid_source_lock);
+	id = ioasid_source->alloc(min, max);
+	if (id >= 0)
+		atomic_inc(&ioasid_outstanding);
+	up_read(&ioasid_source_lock);
+	return id;
+}
+
+static void ioasid_number_free(unsigned int id)
+{
+	ioasid_source->free(id);
+	/* All that the source did comes before it can be unregistered */
+	atomic_dec_return_release(&ioasid_outstanding);
+}
+
+static int ioasid_change_source(const struct ioasid_source *from,
+				const struct ioasid_source *to)
+{
+	int ret = 0;
+
+	down_write(&ioasid_source_lock);
+	if (ioasid_source != from || atomic_read_acquire(&ioasid_outstanding))
+		ret = -EBUSY;
+	else
+		ioasid_source = to;
+	up_write(&ioasid_source_lock);
+	return ret;
+}
+
+/**
+ * ioasid_register_source() - Let numbers come from elsewhere
+ * @source: Where from; stays until ioasid_unregister_source().
+ *
+ * For a guest whose numbers are given by its host, say.
+ *
+ * Context: Process context. May sleep.
+ * Return: 0, or -EBUSY if there is a source of somebody else's already, or any
+ * number that is not recycled yet.
+ */
+int ioasid_register_source(const struct ioasid_source *source)
+{
+	return ioasid_change_source(&ioasid_ida_source, source);
+}
+EXPORT_SYMBOL_GPL(ioasid_register_source);
+
+/**
+ * ioasid_unregister_source() - Let numbers come from the kernel again
+ * @source: What was registered.
+ *
+ * Context: Process context. May sleep.
+ * Return: 0, or -EBUSY if any number is not recycled yet, or @source is not the
+ * one in use.
+ */
+int ioasid_unregister_source(const struct ioasid_source *source)
+{
+	return ioasid_change_source(source, &ioasid_ida_source);
+}
+EXPORT_SYMBOL_GPL(ioasid_unregister_source);
+
+static void ioasid_token_mm_get(void *token)
+{
+	mmgrab(token);
+}
+
+static void ioasid_token_mm_put(void *token)
+{
+	mmdrop(token);
+}
+
+/* The token is a struct mm_struct. The set keeps it, not the address space. */
+const struct ioasid_token_type ioasid_token_mm = {
+	.name = "mm",
+	.get = ioasid_token_mm_get,
+	.put = ioasid_token_mm_put,
+};
+EXPORT_SYMBOL_GPL(ioasid_token_mm);
+
+static struct ioasid_set *
+__ioasid_set_find(const struct ioasid_token_type *type, const void *token)
+{
+	struct ioasid_set *set;
+
+	hash_for_each_possible(ioasid_tokens, set, token_node,
+			       (unsigned long)token)
+		if (set->type == type && set->token == token)
+			return set;
+	return NULL;
+}
+
+/**
+ * ioasid_set_find() - Take a reference to a set by its token
+ * @type: What the token is, not NULL.
+ * @token: The token.
+ *
+ * Context: Any context but NMI. Takes a spin lock with interrupts off.
+ * Return: The set, with a reference for the caller to put with
+ * ioasid_set_put(); NULL if no set has the token, or it is freed.
+ */
+struct ioasid_set *ioasid_set_find(const struct ioasid_token_type *type,
+				   const void *token)
+{
+	struct ioasid_set *set;
+	unsigned long flags;
+
+	xa_lock_irqsave(&ioasid_sets, flags);
+	set = __ioasid_set_find(type, token);
+	/* Not zero: the creator's goes after the token */
+	if (set)
+		ioasid_set_get(set);
+	xa_unlock_irqrestore(&ioasid_sets, flags);
+	return set;
+}
+EXPORT_SYMBOL_GPL(ioasid_set_find);
+
+/**
+ * ioasid_set_get() - Take a reference to a set from a reference
+ * @set: The set. The caller has a reference, or has not freed it yet.
+ *
+ * Context: Any context. Takes no lock.
+ * Return: @set.
+ */
+struct ioasid_set *ioasid_set_get(struct ioasid_set *set)
+{
+	refcount_inc(&set->refs);
+	return set;
+}
+EXPORT_SYMBOL_GPL(ioasid_set_get);
+
+/**
+ * ioasid_set_put() - Put a reference to a set
+ * @set: The set.
+ *
+ * Context: Any context but NMI. Takes no lock unless it is the last put, a spin
+ * lock with interrupts off then.
+ */
+void ioasid_set_put(struct ioasid_set *set)
+{
+	unsigned long flags;
+
+	if (!refcount_dec_and_test(&set->refs))
+		return;
+
+	xa_lock_irqsave(&ioasid_sets, flags);
+	__xa_erase(&ioasid_sets, set->id);
+	xa_unlock_irqrestore(&ioasid_sets, flags);
+	kfree_rcu(set, rcu);
+}
+EXPORT_SYMBOL_GPL(ioasid_set_put);
 
 /**
  * ioasid_set_alloc() - Create an empty set of numbers
  * @quota: How many numbers the set may have at a time, parked ones included.
+ * @type: What @token is, or NULL for a set that is not to be found.
+ * @token: What ioasid_set_find() is to find the set by, until it is freed. No
+ *         other set has it.
  *
  * Context: Process context. May sleep.
- * Return: The set, which the caller ends with ioasid_set_free(), or
- * ERR_PTR(-ENOMEM).
+ * Return: The set, which the caller ends with ioasid_set_free(), or ERR_PTR()
+ * of
+ * * -EEXIST	- there is a set with that token
+ * * -EBUSY	- there are 2^31 sets
+ * * -ENOMEM
  */
-struct ioasid_set *ioasid_set_alloc(unsigned int quota)
+struct ioasid_set *ioasid_set_alloc(unsigned int quota,
+				    const struct ioasid_token_type *type,
+				    void *token)
 {
 	struct ioasid_set *set;
+	static u32 next;
+	int ret;
 
 	set = kzalloc(sizeof(*set), GFP_KERNEL_ACCOUNT);
 	if (!set)
@@ -45,83 +238,231 @@ struct ioasid_set *ioasid_set_alloc(unsigned int quota)
 
 	refcount_set(&set->refs, 1);
 	mutex_init(&set->lock);
-	INIT_LIST_HEAD(&set->active);
-	INIT_LIST_HEAD(&set->parked);
+	xa_init_flags(&set->numbers, XA_FLAGS_LOCK_IRQ | XA_FLAGS_ACCOUNT);
+	xa_init_flags(&set->spids, XA_FLAGS_LOCK_IRQ | XA_FLAGS_ACCOUNT);
 	set->quota = quota;
+	set->type = type;
+	set->token = token;
+	if (type && type->get)
+		type->get(token);
+
+	xa_lock_irq(&ioasid_sets);
+	/* An empty slot first: the lock is dropped for memory */
+	ret = __xa_alloc_cyclic(&ioasid_sets, &set->id, NULL, xa_limit_31b,
+				&next, GFP_KERNEL);
+	if (ret < 0)
+		goto err_unlock;
+	if (type && __ioasid_set_find(type, token)) {
+		__xa_erase(&ioasid_sets, set->id);
+		ret = -EEXIST;
+		goto err_unlock;
+	}
+	if (type)
+		hash_add(ioasid_tokens, &set->token_node, (unsigned long)token);
+	__xa_store(&ioasid_sets, set->id, set, 0);
+	xa_unlock_irq(&ioasid_sets);
 	return set;
+
+err_unlock:
+	xa_unlock_irq(&ioasid_sets);
+	if (type && type->put)
+		type->put(token);
+	kfree(set);
+	return ERR_PTR(ret);
 }
 EXPORT_SYMBOL_GPL(ioasid_set_alloc);
 
-/*
- * ACTIVE -> PARKED. Returns whether this call made the transition: the owner's
- * reference is then the caller's to put.
+/* The first number of @set from @id on, if it has one, with a reference */
+static struct ioasid *ioasid_set_get_active(struct ioasid_set *set,
+					    unsigned long id)
+{
+	struct ioasid *ioasid;
+
+	rcu_read_lock();
+	xa_for_each_start(&set->numbers, id, ioasid, id)
+		if (!READ_ONCE(ioasid->parked) &&
+		    refcount_inc_not_zero(&ioasid->refs))
+			break;
+	rcu_read_unlock();
+	if (ioasid)
+		trace_ioasid_get(ioasid);
+	return ioasid;
+}
+
+/**
+ * ioasid_set_next() - A step of ioasid_set_for_each()
+ * @set: The set. The caller has a reference, or has not freed it yet.
+ * @ioasid: The number that the last step gave, which is put, or NULL to begin.
+ *
+ * Context: Any context but NMI. Takes no lock unless it puts the last reference
+ * to @ioasid, a spin lock with interrupts off then.
+ * Return: The next active number, with a reference for the caller, or NULL.
  */
-static bool ioasid_park(struct ioasid *ioasid)
+struct ioasid *ioasid_set_next(struct ioasid_set *set, struct ioasid *ioasid)
+{
+	unsigned long id = 0;
+
+	if (ioasid) {
+		id = ioasid->id + 1;
+		ioasid_put(ioasid);
+	}
+	return ioasid_set_get_active(set, id);
+}
+EXPORT_SYMBOL_GPL(ioasid_set_next);
+
+static void ioasid_drop_spid(struct ioasid *ioasid)
+{
+	if (ioasid->spid == IOASID_INVALID)
+		return;
+	xa_erase_irq(&ioasid->set->spids, ioasid->spid);
+	WRITE_ONCE(ioasid->spid, IOASID_INVALID);
+}
+
+/*
+ * ACTIVE -> PARKED, but for the hardware. Returns whether this call made the
+ * transition: the owner's reference is then the caller's to put.
+ */
+static bool ioasid_park_begin(struct ioasid *ioasid)
 {
 	struct ioasid_set *set = ioasid->set;
-	struct ioasid_attachment *attachment;
 
 	lockdep_assert_held(&set->lock);
 
 	if (ioasid->parked)
 		return false;
 
-	/* Before the hardware, so that ioasid_find() fails once we are done */
-	xa_lock_irq(&ioasid_numbers);
+	trace_ioasid_free(ioasid);
+	ioasid->parked_at = ktime_get();
+	xa_lock_irq(&set->numbers);
 	WRITE_ONCE(ioasid->parked, true);
-	list_move_tail(&ioasid->node, &set->parked);
 	set->nr_active--;
 	set->nr_parked++;
-	xa_unlock_irq(&ioasid_numbers);
-
-	list_for_each_entry(attachment, &ioasid->attachments, node)
-		attachment->ops->block(attachment);
+	set->parks++;
+	xa_unlock_irq(&set->numbers);
+	ioasid_drop_spid(ioasid);
 	return true;
 }
 
-/* Some active number of @set with a reference, or NULL when there is none */
-static struct ioasid *ioasid_set_get_active(struct ioasid_set *set)
+/*
+ * Block the DMA of numbers that are parked already, so that none is found any
+ * more once the first is blocked, and put the owners' references. Returns
+ * without the set's lock.
+ */
+static void ioasid_park_end(struct ioasid_set *set, struct list_head *batch)
 {
-	struct ioasid *ioasid;
+	struct ioasid_attachment *attachment;
+	struct ioasid *ioasid, *next;
 
-	xa_lock_irq(&ioasid_numbers);
-	list_for_each_entry(ioasid, &set->active, node)
-		/* Zero: its last put waits for the lock to take it off the list */
-		if (refcount_inc_not_zero(&ioasid->refs))
-			goto out;
-	ioasid = NULL;
-out:
-	xa_unlock_irq(&ioasid_numbers);
-	return ioasid;
+	lockdep_assert_held(&set->lock);
+
+	list_for_each_entry(ioasid, batch, parking) {
+		list_for_each_entry(attachment, &ioasid->attachments, node)
+			attachment->ops->block(attachment);
+		trace_ioasid_park(ioasid);
+		cond_resched();
+	}
+	mutex_unlock(&set->lock);
+
+	list_for_each_entry_safe(ioasid, next, batch, parking) {
+		ioasid_untrack(ioasid, &ioasid->owner);
+		ioasid_put(ioasid);
+		cond_resched();
+	}
 }
 
 /**
  * ioasid_set_free() - Free all numbers of a set, and the set
- * @set: The set. It is not the caller's any more, and no ioasid_alloc() of it
- *       is under way.
+ * @set: The set. It is not the caller's any more.
  *
- * As ioasid_free() on each active number. The memory of the set goes when the
- * last of its numbers is recycled.
+ * As ioasid_free() on all active numbers at once. The token finds the set no
+ * more, and ioasid_alloc() fails. The memory of the set goes when the last of
+ * its numbers is recycled and the last reference is put.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait for holders.
  */
 void ioasid_set_free(struct ioasid_set *set)
 {
+	const struct ioasid_token_type *type;
 	struct ioasid *ioasid;
+	LIST_HEAD(batch);
 
-	while ((ioasid = ioasid_set_get_active(set))) {
-		ioasid_free(ioasid);
-		ioasid_put(ioasid);
+	xa_lock_irq(&ioasid_sets);
+	type = set->type;
+	if (type)
+		hash_del(&set->token_node);
+	set->type = NULL;
+	xa_unlock_irq(&ioasid_sets);
+	if (type && type->put)
+		type->put(set->token);
+
+	mutex_lock(&set->lock);
+	xa_lock_irq(&set->numbers);
+	set->freed = true;
+	xa_unlock_irq(&set->numbers);
+
+	ioasid_set_for_each(set, ioasid) {
+		/* What it puts is not the last: the owner's is in the batch */
+		if (ioasid_park_begin(ioasid))
+			list_add_tail(&ioasid->parking, &batch);
 		cond_resched();
 	}
+	ioasid_park_end(set, &batch);
 	ioasid_set_put(set);
 }
 EXPORT_SYMBOL_GPL(ioasid_set_free);
 
+static int ioasid_charge(struct ioasid *ioasid)
+{
+	struct misc_cg *cg;
+	int ret;
+
+	if (!ioasid->set->charged)
+		return 0;
+
+	cg = get_current_misc_cg();
+	ret = misc_cg_try_charge(MISC_CG_RES_IOASID, cg, 1);
+	if (ret)
+		put_misc_cg(cg);
+	else
+		ioasid->cg = cg;
+	return ret;
+}
+
+static void ioasid_uncharge(struct ioasid *ioasid)
+{
+	if (!ioasid->cg)
+		return;
+	misc_cg_uncharge(MISC_CG_RES_IOASID, ioasid->cg, 1);
+	put_misc_cg(ioasid->cg);
+}
+
+/* Nothing can fail any more: the slot in set->numbers is reserved */
+static int ioasid_publish(struct ioasid *ioasid)
+{
+	struct ioasid_set *set = ioasid->set;
+	int ret = 0;
+
+	xa_lock_irq(&set->numbers);
+	if (set->freed) {
+		ret = -ESHUTDOWN;
+	} else if (set->nr_active + set->nr_parked >= set->quota) {
+		ret = -EDQUOT;
+	} else {
+		set->nr_active++;
+		ioasid_set_get(set);
+		__xa_store(&set->numbers, ioasid->id, ioasid, 0);
+	}
+	if (ret)
+		__xa_erase(&set->numbers, ioasid->id);
+	xa_unlock_irq(&set->numbers);
+	return ret;
+}
+
 /**
  * ioasid_alloc() - Allocate a number
- * @set: The set that the number becomes part of.
+ * @set: The set that the number becomes part of. The caller has a reference,
+ *       or has not freed it yet.
  * @min: The lowest number to give, %IOASID_MIN or more.
  * @max: The highest number to give, at most %IOASID_MAX.
  *
@@ -132,8 +473,10 @@ EXPORT_SYMBOL_GPL(ioasid_set_free);
  * puts, whoever calls it, and one for the caller to put; or ERR_PTR() of
  * * -EINVAL		- the range is empty or leaves the number space
  * * -EDQUOT		- the set has as many numbers as it may have
+ * * -EBUSY		- the task's misc cgroup has, or one above it
  * * -ENOSPC		- no number in the range is free
- * * -ENOMEM
+ * * -ESHUTDOWN		- the set is freed
+ * * -ENOMEM, or what the registered source of numbers returns
  */
 struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 			    unsigned int max)
@@ -152,34 +495,34 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 	refcount_set(&ioasid->refs, 2);
 	INIT_LIST_HEAD(&ioasid->attachments);
 	ioasid->set = set;
+	ioasid->spid = IOASID_INVALID;
+	ioasid_tracker_init(ioasid);
+	ioasid_track(ioasid, &ioasid->owner, "owner", NULL);
 
-	xa_lock_irq(&ioasid_numbers);
-	if (set->nr_active + set->nr_parked >= set->quota) {
-		ret = -EDQUOT;
-		goto err_unlock;
-	}
-	/* Counted before the lock is dropped for memory, or the quota leaks */
-	set->nr_active++;
-
-	/* Reserve a number. It is nobody's yet: ioasid_find() sees nothing. */
-	ret = __xa_alloc(&ioasid_numbers, &ioasid->id, NULL,
-			 XA_LIMIT(min, max), GFP_KERNEL);
+	ret = ioasid_charge(ioasid);
 	if (ret)
-		goto err_uncount;
-
-	/* Publish. Nothing can fail any more, the store's slot is reserved. */
-	refcount_inc(&set->refs);
-	list_add_tail(&ioasid->node, &set->active);
-	__xa_store(&ioasid_numbers, ioasid->id, ioasid, 0);
-	xa_unlock_irq(&ioasid_numbers);
+		goto err_free;
+	ret = ioasid_number_alloc(min, max);
+	if (ret < 0)
+		goto err_uncharge;
+	ioasid->id = ret;
+	ret = xa_reserve_irq(&set->numbers, ioasid->id, GFP_KERNEL_ACCOUNT);
+	if (ret)
+		goto err_number;
+	ret = ioasid_publish(ioasid);
+	if (ret)
+		goto err_number;
+	trace_ioasid_alloc(ioasid);
 	return ioasid;
 
-err_uncount:
-	set->nr_active--;
-err_unlock:
-	xa_unlock_irq(&ioasid_numbers);
+err_number:
+	ioasid_number_free(ioasid->id);
+err_uncharge:
+	ioasid_uncharge(ioasid);
+err_free:
+	ioasid_tracker_exit(ioasid);
 	kfree(ioasid);
-	return ERR_PTR(ret == -EBUSY ? -ENOSPC : ret);
+	return ERR_PTR(ret);
 }
 EXPORT_SYMBOL_GPL(ioasid_alloc);
 
@@ -189,7 +532,8 @@ EXPORT_SYMBOL_GPL(ioasid_alloc);
  *
  * When this returns, no DMA through the number's attachments reaches memory,
  * and none of its faults is reported. ACTIVE -> PARKED, and the owner's
- * reference is put. Freeing twice is harmless.
+ * reference is put. The SPID, if there is one, is free for another number.
+ * Freeing twice is harmless.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait for holders, and calls none.
@@ -197,19 +541,34 @@ EXPORT_SYMBOL_GPL(ioasid_alloc);
 void ioasid_free(struct ioasid *ioasid)
 {
 	struct ioasid_set *set = ioasid->set;
-	bool parked;
+	LIST_HEAD(batch);
 
 	mutex_lock(&set->lock);
-	parked = ioasid_park(ioasid);
-	mutex_unlock(&set->lock);
-	if (parked)
-		ioasid_put(ioasid);
+	if (ioasid_park_begin(ioasid))
+		list_add(&ioasid->parking, &batch);
+	ioasid_park_end(set, &batch);
 }
 EXPORT_SYMBOL_GPL(ioasid_free);
 
+static struct ioasid *ioasid_load(struct xarray *xa, unsigned int index)
+{
+	struct ioasid *ioasid;
+
+	rcu_read_lock();
+	ioasid = xa_load(xa, index);
+	if (ioasid && (READ_ONCE(ioasid->parked) ||
+		       !refcount_inc_not_zero(&ioasid->refs)))
+		ioasid = NULL;
+	rcu_read_unlock();
+	if (ioasid)
+		trace_ioasid_get(ioasid);
+	return ioasid;
+}
+
 /**
  * ioasid_find() - Take a reference by number
- * @set: The set to look in.
+ * @set: The set to look in. The caller has a reference, or has not freed it
+ *       yet.
  * @id: The number.
  *
  * Context: Any context. Takes no lock.
@@ -218,15 +577,7 @@ EXPORT_SYMBOL_GPL(ioasid_free);
  */
 struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id)
 {
-	struct ioasid *ioasid;
-
-	rcu_read_lock();
-	ioasid = xa_load(&ioasid_numbers, id);
-	if (ioasid && (ioasid->set != set || READ_ONCE(ioasid->parked) ||
-		       !refcount_inc_not_zero(&ioasid->refs)))
-		ioasid = NULL;
-	rcu_read_unlock();
-	return ioasid;
+	return ioasid_load(&set->numbers, id);
 }
 EXPORT_SYMBOL_GPL(ioasid_find);
 
@@ -240,9 +591,38 @@ EXPORT_SYMBOL_GPL(ioasid_find);
 struct ioasid *ioasid_get(struct ioasid *ioasid)
 {
 	refcount_inc(&ioasid->refs);
+	trace_ioasid_get(ioasid);
 	return ioasid;
 }
 EXPORT_SYMBOL_GPL(ioasid_get);
+
+static void ioasid_recycle(struct ioasid *ioasid)
+{
+	struct ioasid_set *set = ioasid->set;
+	unsigned long flags;
+
+	/* Active still: the owner had no attachment, and put instead of free */
+	if (ioasid->spid != IOASID_INVALID) {
+		xa_lock_irqsave(&set->spids, flags);
+		__xa_erase(&set->spids, ioasid->spid);
+		xa_unlock_irqrestore(&set->spids, flags);
+	}
+
+	xa_lock_irqsave(&set->numbers, flags);
+	__xa_erase(&set->numbers, ioasid->id);
+	if (ioasid->parked)
+		set->nr_parked--;
+	else
+		set->nr_active--;
+	xa_unlock_irqrestore(&set->numbers, flags);
+
+	trace_ioasid_recycle(ioasid);
+	ioasid_number_free(ioasid->id);
+	ioasid_uncharge(ioasid);
+	ioasid_tracker_exit(ioasid);
+	kfree_rcu(ioasid, rcu);
+	ioasid_set_put(set);
+}
 
 /**
  * ioasid_put() - Put a reference
@@ -250,29 +630,14 @@ EXPORT_SYMBOL_GPL(ioasid_get);
  *
  * The last put recycles the number: it may be allocated again at once.
  *
- * Context: Any context but NMI. Takes no lock unless it is the last put, a spin
- * lock with interrupts off then.
+ * Context: Any context but NMI. Takes no lock unless it is the last put, spin
+ * locks with interrupts off then.
  */
 void ioasid_put(struct ioasid *ioasid)
 {
-	struct ioasid_set *set = ioasid->set;
-	unsigned long flags;
-
-	if (!refcount_dec_and_test(&ioasid->refs))
-		return;
-
-	xa_lock_irqsave(&ioasid_numbers, flags);
-	__xa_erase(&ioasid_numbers, ioasid->id);
-	list_del(&ioasid->node);
-	/* Active still: the owner had no attachment, and put instead of free */
-	if (ioasid->parked)
-		set->nr_parked--;
-	else
-		set->nr_active--;
-	xa_unlock_irqrestore(&ioasid_numbers, flags);
-
-	kfree_rcu(ioasid, rcu);
-	ioasid_set_put(set);
+	trace_ioasid_put(ioasid);
+	if (refcount_dec_and_test(&ioasid->refs))
+		ioasid_recycle(ioasid);
 }
 EXPORT_SYMBOL_GPL(ioasid_put);
 
@@ -288,6 +653,92 @@ unsigned int ioasid_id(const struct ioasid *ioasid)
 	return ioasid->id;
 }
 EXPORT_SYMBOL_GPL(ioasid_id);
+
+/**
+ * ioasid_bind_spid() - Give a number a private name inside its set
+ * @ioasid: The number. The caller has a reference.
+ * @spid: The set-private ID, 0 to %IOASID_MAX: a guest's number, say.
+ *
+ * A number has at most one. It ends with ioasid_unbind_spid() or ioasid_free().
+ *
+ * Context: Process context. Takes the set's lock, may sleep.
+ * Return: 0, or
+ * * -EINVAL		- @spid is too large
+ * * -EBUSY		- the number has one
+ * * -EEXIST		- @spid is another number's of the set
+ * * -ESHUTDOWN		- the number is parked
+ * * -ENOMEM
+ */
+int ioasid_bind_spid(struct ioasid *ioasid, unsigned int spid)
+{
+	struct ioasid_set *set = ioasid->set;
+	int ret;
+
+	if (spid > IOASID_MAX)
+		return -EINVAL;
+
+	mutex_lock(&set->lock);
+	if (ioasid->parked) {
+		ret = -ESHUTDOWN;
+	} else if (ioasid->spid != IOASID_INVALID) {
+		ret = -EBUSY;
+	} else {
+		ret = xa_insert_irq(&set->spids, spid, ioasid,
+				    GFP_KERNEL_ACCOUNT);
+		if (ret == -EBUSY)
+			ret = -EEXIST;
+		if (!ret)
+			WRITE_ONCE(ioasid->spid, spid);
+	}
+	mutex_unlock(&set->lock);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(ioasid_bind_spid);
+
+/**
+ * ioasid_unbind_spid() - Take a number's private name away
+ * @ioasid: The number, active or parked. The caller has a reference.
+ *
+ * Harmless if it has none.
+ *
+ * Context: Process context. Takes the set's lock, may sleep.
+ */
+void ioasid_unbind_spid(struct ioasid *ioasid)
+{
+	mutex_lock(&ioasid->set->lock);
+	ioasid_drop_spid(ioasid);
+	mutex_unlock(&ioasid->set->lock);
+}
+EXPORT_SYMBOL_GPL(ioasid_unbind_spid);
+
+/**
+ * ioasid_find_by_spid() - Take a reference by set-private ID
+ * @set: The set to look in. The caller has a reference, or has not freed it
+ *       yet.
+ * @spid: The set-private ID.
+ *
+ * Context: Any context. Takes no lock.
+ * Return: The number, with a reference for the caller to put; NULL if no active
+ * number of @set has the SPID.
+ */
+struct ioasid *ioasid_find_by_spid(struct ioasid_set *set, unsigned int spid)
+{
+	return ioasid_load(&set->spids, spid);
+}
+EXPORT_SYMBOL_GPL(ioasid_find_by_spid);
+
+/**
+ * ioasid_spid() - A number's set-private ID
+ * @ioasid: The number. The caller has a reference.
+ *
+ * Context: Any context. Takes no lock.
+ * Return: The SPID, or %IOASID_INVALID if it has none.
+ */
+unsigned int ioasid_spid(const struct ioasid *ioasid)
+{
+	return READ_ONCE(ioasid->spid);
+}
+EXPORT_SYMBOL_GPL(ioasid_spid);
 
 /* The common part of ioasid_attach() and ioasid_attach_default() */
 struct ioasid_attachment *
@@ -324,8 +775,10 @@ ioasid_attach_ops(struct ioasid *ioasid, struct device *dev,
 	ret = ops->attach(attachment);
 	if (ret)
 		goto err_put;
+	ioasid_track(ioasid, &attachment->tracker, holder, dev);
 	list_add_tail(&attachment->node, &ioasid->attachments);
-	ioasid->nr_attachments++;
+	WRITE_ONCE(ioasid->nr_attachments, ioasid->nr_attachments + 1);
+	trace_ioasid_attach(attachment);
 	mutex_unlock(&set->lock);
 	return attachment;
 
@@ -358,8 +811,10 @@ void ioasid_detach(struct ioasid_attachment *attachment)
 
 	mutex_lock(&set->lock);
 	attachment->ops->detach(attachment);
+	trace_ioasid_detach(attachment);
 	list_del(&attachment->node);
-	ioasid->nr_attachments--;
+	WRITE_ONCE(ioasid->nr_attachments, ioasid->nr_attachments - 1);
+	ioasid_untrack(ioasid, &attachment->tracker);
 	mutex_unlock(&set->lock);
 
 	kfree(attachment);
@@ -370,11 +825,12 @@ EXPORT_SYMBOL_GPL(ioasid_detach);
 /* How many numbers the set has and may have, for its owner */
 void ioasid_set_count(struct ioasid_set *set, struct ioasid_set_counts *counts)
 {
-	xa_lock_irq(&ioasid_numbers);
+	xa_lock_irq(&set->numbers);
 	counts->quota = set->quota;
 	counts->active = set->nr_active;
 	counts->parked = set->nr_parked;
-	xa_unlock_irq(&ioasid_numbers);
+	counts->parks = set->parks;
+	xa_unlock_irq(&set->numbers);
 }
 
 /*
@@ -388,17 +844,23 @@ int ioasid_query(struct ioasid_set *set, unsigned int id,
 	int ret = -ENOENT;
 
 	mutex_lock(&set->lock);
-	xa_lock_irq(&ioasid_numbers);
-	ioasid = xa_load(&ioasid_numbers, id);
-	if (ioasid && ioasid->set == set) {
+	rcu_read_lock();
+	ioasid = xa_load(&set->numbers, id);
+	if (ioasid) {
 		status->parked = ioasid->parked;
 		status->references = refcount_read(&ioasid->refs);
 		status->attachments = ioasid->nr_attachments;
-		/* Zero: its last put waits for the lock, it is as good as gone */
+		/* Zero: its last put is about to take it out, it is as good as gone */
 		if (status->references)
 			ret = 0;
 	}
-	xa_unlock_irq(&ioasid_numbers);
+	rcu_read_unlock();
 	mutex_unlock(&set->lock);
 	return ret;
 }
+
+static int __init ioasid_init(void)
+{
+	return misc_cg_set_capacity(MISC_CG_RES_IOASID, IOASID_MAX);
+}
+core_initcall(ioasid_init);

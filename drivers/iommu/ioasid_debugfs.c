@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * debugfs iommu/ioasid/numbers: a line for each number, with who holds it.
+ * debugfs iommu/ioasid/: a line for each set, and for each number with who
+ * holds it.
  */
 #include <linux/debugfs.h>
 #include <linux/device.h>
@@ -10,18 +11,91 @@
 
 #include "ioasid-priv.h"
 
-/* The first number from *pos on, with a reference; *pos is the number itself */
-static void *numbers_start(struct seq_file *m, loff_t *pos)
+/* The first set from @id on, with a reference */
+static struct ioasid_set *set_from(unsigned long id)
 {
-	unsigned long id;
-	struct ioasid *ioasid;
+	struct ioasid_set *set;
 
 	rcu_read_lock();
-	xa_for_each_start(&ioasid_numbers, id, ioasid, *pos)
-		if (refcount_inc_not_zero(&ioasid->refs))
+	xa_for_each_start(&ioasid_sets, id, set, id)
+		if (refcount_inc_not_zero(&set->refs))
 			break;
 	rcu_read_unlock();
-	*pos = ioasid ? id : (loff_t)IOASID_MAX + 1;
+	return set;
+}
+
+static void *sets_start(struct seq_file *m, loff_t *pos)
+{
+	struct ioasid_set *set = set_from(*pos);
+
+	if (set)
+		*pos = set->id;
+	return set;
+}
+
+static void *sets_next(struct seq_file *m, void *v, loff_t *pos)
+{
+	ioasid_set_put(v);
+	++*pos;
+	return sets_start(m, pos);
+}
+
+static void sets_stop(struct seq_file *m, void *v)
+{
+	if (v)
+		ioasid_set_put(v);
+}
+
+static int sets_show(struct seq_file *m, void *v)
+{
+	struct ioasid_set_counts counts;
+	struct ioasid_set *set = v;
+
+	ioasid_set_count(set, &counts);
+	/* Without the reference that set_from() took */
+	seq_printf(m, "%u %s quota %u active %u parked %u parks %llu refs %u",
+		   set->id, set->freed ? "freed" : "open", counts.quota,
+		   counts.active, counts.parked, counts.parks,
+		   refcount_read(&set->refs) - 1);
+	xa_lock_irq(&ioasid_sets);
+	if (set->type)
+		seq_printf(m, " token %s:%p", set->type->name, set->token);
+	xa_unlock_irq(&ioasid_sets);
+	seq_putc(m, '\n');
+	return 0;
+}
+
+static const struct seq_operations sets_sops = {
+	.start = sets_start,
+	.next = sets_next,
+	.stop = sets_stop,
+	.show = sets_show,
+};
+DEFINE_SEQ_ATTRIBUTE(sets);
+
+/* A position: the set's id above, the number below */
+#define POS(set, id)	((loff_t)(set) << IOASID_BITS | (id))
+
+/* The first number from *pos on, with a reference, and so is its set */
+static void *numbers_start(struct seq_file *m, loff_t *pos)
+{
+	struct ioasid *ioasid = NULL;
+	struct ioasid_set *set;
+	unsigned long id;
+
+	while ((set = set_from(*pos >> IOASID_BITS))) {
+		id = set->id == *pos >> IOASID_BITS ? *pos & IOASID_MAX : 0;
+		rcu_read_lock();
+		xa_for_each_start(&set->numbers, id, ioasid, id)
+			if (refcount_inc_not_zero(&ioasid->refs))
+				break;
+		rcu_read_unlock();
+		*pos = ioasid ? POS(set->id, ioasid->id) : POS(set->id + 1, 0);
+		/* A number keeps its set */
+		ioasid_set_put(set);
+		if (ioasid)
+			break;
+	}
 	return ioasid;
 }
 
@@ -51,6 +125,13 @@ static int numbers_show(struct seq_file *m, void *v)
 	list_for_each_entry(attachment, &ioasid->attachments, node)
 		seq_printf(m, " %s:%s by %s", dev_name(attachment->dev),
 			   attachment->ops->name, attachment->holder);
+	seq_printf(m, " set %u", ioasid->set->id);
+	if (ioasid->spid != IOASID_INVALID)
+		seq_printf(m, " spid %u", ioasid->spid);
+	if (ioasid->parked)
+		seq_printf(m, " for %lld ms",
+			   ktime_ms_delta(ktime_get(), ioasid->parked_at));
+	ioasid_tracker_show(ioasid, m);
 	seq_putc(m, '\n');
 	mutex_unlock(&ioasid->set->lock);
 	return 0;
@@ -70,6 +151,7 @@ static int __init ioasid_debugfs_init(void)
 
 	iommu_debugfs_setup();
 	dir = debugfs_create_dir("ioasid", iommu_debugfs_dir);
+	debugfs_create_file("sets", 0400, dir, NULL, &sets_fops);
 	debugfs_create_file("numbers", 0400, dir, NULL, &numbers_fops);
 	return 0;
 }

@@ -4,6 +4,7 @@
  * kernel's own numbers (SVA, idxd).
  */
 #include <linux/export.h>
+#include <linux/init.h>
 #include <linux/iommu.h>
 
 #include "ioasid-priv.h"
@@ -125,15 +126,28 @@ EXPORT_SYMBOL_GPL(ioasid_attach_default);
 
 /*
  * The numbers that the kernel gives to itself. Their users attach and detach
- * domains themselves, and are done before they give a number back.
+ * domains themselves, and are done before they put a number.
  */
-static struct ioasid_set global_set = {
-	.refs = REFCOUNT_INIT(1),
-	.lock = __MUTEX_INITIALIZER(global_set.lock),
-	.active = LIST_HEAD_INIT(global_set.active),
-	.parked = LIST_HEAD_INIT(global_set.parked),
-	.quota = UINT_MAX,
-};
+static struct ioasid_set *global_set;
+
+/*
+ * A number for the kernel's own use, with one reference for the caller to put,
+ * when no DMA uses it any more; or ERR_PTR(). Not freed by anybody.
+ */
+struct ioasid *iommu_alloc_global_ioasid(struct device *dev)
+{
+	struct ioasid *ioasid;
+
+	/* max_pasids == 0 means that the device does not support PASID */
+	if (!dev->iommu->max_pasids)
+		return ERR_PTR(-ENOSPC);
+
+	ioasid = ioasid_alloc(global_set, IOMMU_FIRST_GLOBAL_PASID,
+			      min(dev->iommu->max_pasids - 1, IOASID_MAX));
+	if (!IS_ERR(ioasid))
+		ioasid_put(ioasid);
+	return ioasid;
+}
 
 /**
  * iommu_alloc_global_pasid() - Allocate a number for the kernel's own use
@@ -144,20 +158,9 @@ static struct ioasid_set global_set = {
  */
 ioasid_t iommu_alloc_global_pasid(struct device *dev)
 {
-	struct ioasid *ioasid;
-	ioasid_t pasid;
+	struct ioasid *ioasid = iommu_alloc_global_ioasid(dev);
 
-	/* max_pasids == 0 means that the device does not support PASID */
-	if (!dev->iommu->max_pasids)
-		return IOMMU_PASID_INVALID;
-
-	ioasid = ioasid_alloc(&global_set, IOMMU_FIRST_GLOBAL_PASID,
-			      min(dev->iommu->max_pasids - 1, IOASID_MAX));
-	if (IS_ERR(ioasid))
-		return IOMMU_PASID_INVALID;
-	pasid = ioasid_id(ioasid);
-	ioasid_put(ioasid);
-	return pasid;
+	return IS_ERR(ioasid) ? IOMMU_PASID_INVALID : ioasid_id(ioasid);
 }
 EXPORT_SYMBOL_GPL(iommu_alloc_global_pasid);
 
@@ -165,7 +168,7 @@ EXPORT_SYMBOL_GPL(iommu_alloc_global_pasid);
  * iommu_free_global_pasid() - Give a number back
  * @pasid: The number, of iommu_alloc_global_pasid(). No DMA uses it any more.
  *
- * Context: Any context but NMI: mm_pasid_drop() comes from __mmdrop().
+ * Context: Any context but NMI.
  */
 void iommu_free_global_pasid(ioasid_t pasid)
 {
@@ -174,12 +177,20 @@ void iommu_free_global_pasid(ioasid_t pasid)
 	if (WARN_ON(pasid == IOMMU_PASID_INVALID))
 		return;
 
-	ioasid = ioasid_find(&global_set, pasid);
+	ioasid = ioasid_find(global_set, pasid);
 	if (WARN_ON(!ioasid))
 		return;
 
-	/* The owner's reference, and the one just taken */
+	/* The one just taken, and the one of iommu_alloc_global_pasid() */
 	ioasid_put(ioasid);
 	ioasid_put(ioasid);
 }
 EXPORT_SYMBOL_GPL(iommu_free_global_pasid);
+
+static int __init ioasid_iommu_init(void)
+{
+	global_set = ioasid_set_alloc(UINT_MAX, NULL, NULL);
+	/* So early in the boot there is memory, or no boot */
+	return PTR_ERR_OR_ZERO(global_set);
+}
+core_initcall(ioasid_iommu_init);

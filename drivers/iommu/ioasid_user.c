@@ -8,6 +8,7 @@
 #include <linux/init.h>
 #include <linux/miscdevice.h>
 #include <linux/moduleparam.h>
+#include <linux/seq_file.h>
 #include <linux/uaccess.h>
 #include <uapi/linux/ioasid.h>
 
@@ -21,10 +22,12 @@ static const struct file_operations ioasid_fops;
 
 static int ioasid_user_open(struct inode *inode, struct file *file)
 {
-	struct ioasid_set *set = ioasid_set_alloc(READ_ONCE(quota));
+	struct ioasid_set *set;
 
+	set = ioasid_set_alloc(READ_ONCE(quota), NULL, NULL);
 	if (IS_ERR(set))
 		return PTR_ERR(set);
+	set->charged = true;
 	file->private_data = set;
 	return nonseekable_open(inode, file);
 }
@@ -33,6 +36,19 @@ static int ioasid_user_release(struct inode *inode, struct file *file)
 {
 	ioasid_set_free(file->private_data);
 	return 0;
+}
+
+static void ioasid_user_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct ioasid_set *set = file->private_data;
+	struct ioasid_set_counts counts;
+
+	ioasid_set_count(set, &counts);
+	seq_printf(m, "ioasid-set:\t%u\n", set->id);
+	seq_printf(m, "ioasid-quota:\t%u\n", counts.quota);
+	seq_printf(m, "ioasid-active:\t%u\n", counts.active);
+	seq_printf(m, "ioasid-parked:\t%u\n", counts.parked);
+	seq_printf(m, "ioasid-parks:\t%llu\n", counts.parks);
 }
 
 /* Any of the commands */
@@ -169,6 +185,7 @@ static const struct file_operations ioasid_fops = {
 	.release = ioasid_user_release,
 	.unlocked_ioctl = ioasid_user_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
+	.show_fdinfo = ioasid_user_show_fdinfo,
 };
 
 static struct miscdevice ioasid_miscdev = {

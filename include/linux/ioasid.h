@@ -16,13 +16,53 @@ struct ioasid;
 struct ioasid_attachment;
 struct ioasid_set;
 struct iommu_domain;
+struct ref_tracker;
 
 #define IOASID_BITS	20
 #define IOASID_MIN	1U		/* 0 is the DMA without PASID */
 #define IOASID_MAX	(BIT(IOASID_BITS) - 1)
+#define IOASID_INVALID	(~0U)
 
-struct ioasid_set *ioasid_set_alloc(unsigned int quota);
+/**
+ * struct ioasid_token_type - What the tokens of some sets are
+ * @name: For debugfs.
+ * @get: Keeps what the token points at from being freed, or NULL if its owner
+ *       frees the set first. Process context, may sleep.
+ * @put: Undoes @get when the set is freed. Process context, may sleep.
+ *
+ * Whoever wants sets to be found by something of his own defines a type for it.
+ * Tokens of different types never meet.
+ */
+struct ioasid_token_type {
+	const char *name;
+	void (*get)(void *token);
+	void (*put)(void *token);
+};
+
+extern const struct ioasid_token_type ioasid_token_mm;
+
+struct ioasid_set *ioasid_set_alloc(unsigned int quota,
+				    const struct ioasid_token_type *type,
+				    void *token);
 void ioasid_set_free(struct ioasid_set *set);
+struct ioasid_set *ioasid_set_find(const struct ioasid_token_type *type,
+				   const void *token);
+struct ioasid_set *ioasid_set_get(struct ioasid_set *set);
+void ioasid_set_put(struct ioasid_set *set);
+
+struct ioasid *ioasid_set_next(struct ioasid_set *set, struct ioasid *ioasid);
+
+/**
+ * ioasid_set_for_each() - Walk the active numbers of a set
+ * @set: The set. The caller has a reference, or has not freed it yet.
+ * @ioasid: A struct ioasid pointer, the number at hand, with a reference that
+ *          the next step puts: who leaves the loop early puts it.
+ *
+ * In ascending order. Numbers that come or go in the meantime are met or not.
+ */
+#define ioasid_set_for_each(set, ioasid)				\
+	for ((ioasid) = ioasid_set_next(set, NULL); (ioasid);		\
+	     (ioasid) = ioasid_set_next(set, ioasid))
 
 struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 			    unsigned int max);
@@ -32,6 +72,11 @@ struct ioasid *ioasid_get(struct ioasid *ioasid);
 void ioasid_put(struct ioasid *ioasid);
 unsigned int ioasid_id(const struct ioasid *ioasid);
 
+int ioasid_bind_spid(struct ioasid *ioasid, unsigned int spid);
+void ioasid_unbind_spid(struct ioasid *ioasid);
+struct ioasid *ioasid_find_by_spid(struct ioasid_set *set, unsigned int spid);
+unsigned int ioasid_spid(const struct ioasid *ioasid);
+
 struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 					struct device *dev,
 					struct iommu_domain *domain,
@@ -40,6 +85,55 @@ struct ioasid_attachment *ioasid_attach_default(struct ioasid *ioasid,
 						struct device *dev,
 						const char *holder);
 void ioasid_detach(struct ioasid_attachment *attachment);
+
+/**
+ * struct ioasid_source - Where numbers come from
+ * @alloc: Gives a number from @min to @max that is nobody's, or a negative
+ *         errno: -ENOSPC if there is none. Does not sleep.
+ * @free: Takes a number back. Any context but NMI, does not sleep.
+ */
+struct ioasid_source {
+	int (*alloc)(unsigned int min, unsigned int max);
+	void (*free)(unsigned int id);
+};
+
+int ioasid_register_source(const struct ioasid_source *source);
+int ioasid_unregister_source(const struct ioasid_source *source);
+
+/**
+ * struct ioasid_tracker - Who has a reference, for debugfs
+ *
+ * Part of the holder's own structure. Takes no space without
+ * CONFIG_IOASID_REF_TRACKER.
+ */
+struct ioasid_tracker {
+#ifdef CONFIG_IOASID_REF_TRACKER
+	/* private: */
+	struct list_head node;
+	struct ref_tracker *ref;
+	const char *holder;
+	struct device *dev;
+	pid_t pid;
+	char comm[16];
+#endif
+};
+
+#ifdef CONFIG_IOASID_REF_TRACKER
+void ioasid_track(struct ioasid *ioasid, struct ioasid_tracker *tracker,
+		  const char *holder, struct device *dev);
+void ioasid_untrack(struct ioasid *ioasid, struct ioasid_tracker *tracker);
+#else
+static inline void ioasid_track(struct ioasid *ioasid,
+				struct ioasid_tracker *tracker,
+				const char *holder, struct device *dev)
+{
+}
+
+static inline void ioasid_untrack(struct ioasid *ioasid,
+				  struct ioasid_tracker *tracker)
+{
+}
+#endif
 
 #if IS_ENABLED(CONFIG_IOASID_USER)
 struct ioasid *ioasid_find_by_fd(int fd, unsigned int id);

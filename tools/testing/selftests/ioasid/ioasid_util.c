@@ -88,19 +88,33 @@ int ioasid_query(int fd, __u32 id, struct ioasid_cmd_query *query)
 
 int read_file(const char *path, char *buf, size_t size)
 {
+	size_t len = 0;
 	ssize_t nr;
 	int fd;
 
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	nr = read(fd, buf, size - 1);
+	while ((nr = read(fd, buf + len, size - 1 - len)) > 0)
+		len += nr;
 	if (nr < 0)
 		nr = -errno;
-	else
-		buf[nr] = '\0';
+	buf[len] = '\0';
 	close(fd);
-	return nr < 0 ? nr : 0;
+	return nr;
+}
+
+int write_file(const char *path, const char *text)
+{
+	int fd, len = strlen(text), ret = 0;
+
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, len) != len)
+		ret = -errno;
+	close(fd);
+	return ret;
 }
 
 int param_get(const char *path)
@@ -115,16 +129,9 @@ int param_get(const char *path)
 int param_set(const char *path, unsigned int value)
 {
 	char buf[32];
-	int fd, len, ret = 0;
 
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	len = snprintf(buf, sizeof(buf), "%u\n", value);
-	if (write(fd, buf, len) != len)
-		ret = -errno;
-	close(fd);
-	return ret;
+	snprintf(buf, sizeof(buf), "%u\n", value);
+	return write_file(path, buf);
 }
 
 int ioasid_try(__u32 id)

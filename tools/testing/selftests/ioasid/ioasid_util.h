@@ -65,8 +65,9 @@ int ioasid_line(__u32 id, char *line, size_t size);
 /* An ioctl whose result is 0 or a value, or -errno */
 int do_ioctl(int fd, unsigned long cmd, void *arg);
 
-/* The beginning of a file, as a string */
+/* A file, or as much of it as fits, as a string */
 int read_file(const char *path, char *buf, size_t size);
+int write_file(const char *path, const char *text);
 
 /* Files over sockets */
 

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Who holds a number: names for debugfs, and ref_tracker's complaints about
+ * references that were put twice, or never.
+ */
+#include <linux/device.h>
+#include <linux/export.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
+
+#include "ioasid-priv.h"
+
+/**
+ * ioasid_track() - Say who has a reference
+ * @ioasid: The number. The caller has a reference that has no tracker yet.
+ * @tracker: Lives until ioasid_untrack().
+ * @holder: What kind of holder it is. The string outlives the tracker.
+ * @dev: The device that it is for, which outlives the tracker, or NULL.
+ *
+ * The calling task's name and number are recorded too. Does nothing without
+ * CONFIG_IOASID_REF_TRACKER.
+ *
+ * Context: Process context. May sleep.
+ */
+void ioasid_track(struct ioasid *ioasid, struct ioasid_tracker *tracker,
+		  const char *holder, struct device *dev)
+{
+	unsigned long flags;
+
+	ref_tracker_alloc(&ioasid->ref_dir, &tracker->ref, GFP_KERNEL);
+	tracker->holder = holder;
+	tracker->dev = dev;
+	tracker->pid = task_tgid_nr(current);
+	get_task_comm(tracker->comm, current);
+
+	spin_lock_irqsave(&ioasid->holders_lock, flags);
+	list_add_tail(&tracker->node, &ioasid->holders);
+	spin_unlock_irqrestore(&ioasid->holders_lock, flags);
+}
+EXPORT_SYMBOL_GPL(ioasid_track);
+
+/**
+ * ioasid_untrack() - The tracked reference is about to be put
+ * @ioasid: The number.
+ * @tracker: What ioasid_track() was given.
+ *
+ * Context: Any context but NMI. Takes a spin lock with interrupts off.
+ */
+void ioasid_untrack(struct ioasid *ioasid, struct ioasid_tracker *tracker)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&ioasid->holders_lock, flags);
+	list_del_init(&tracker->node);
+	spin_unlock_irqrestore(&ioasid->holders_lock, flags);
+	ref_tracker_free(&ioasid->ref_dir, &tracker->ref);
+}
+EXPORT_SYMBOL_GPL(ioasid_untrack);
+
+void ioasid_tracker_init(struct ioasid *ioasid)
+{
+	spin_lock_init(&ioasid->holders_lock);
+	INIT_LIST_HEAD(&ioasid->holders);
+	ref_tracker_dir_init(&ioasid->ref_dir, 16, "ioasid");
+}
+
+/* At the last put: who is still tracked has put without ioasid_untrack() */
+void ioasid_tracker_exit(struct ioasid *ioasid)
+{
+	/* The owner need not free, see ioasid_recycle() */
+	if (!list_empty(&ioasid->owner.node))
+		ioasid_untrack(ioasid, &ioasid->owner);
+	ref_tracker_dir_exit(&ioasid->ref_dir);
+}
+
+/* " held by <holder> (<task's name>/<its number>[, <device>])", ... */
+void ioasid_tracker_show(struct ioasid *ioasid, struct seq_file *m)
+{
+	struct ioasid_tracker *tracker;
+	const char *sep = " held by ";
+
+	spin_lock_irq(&ioasid->holders_lock);
+	list_for_each_entry(tracker, &ioasid->holders, node) {
+		seq_printf(m, "%s%s (%s/%d", sep, tracker->holder,
+			   tracker->comm, tracker->pid);
+		if (tracker->dev)
+			seq_printf(m, ", %s", dev_name(tracker->dev));
+		seq_putc(m, ')');
+		sep = ", ";
+	}
+	spin_unlock_irq(&ioasid->holders_lock);
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The misc cgroup's resource "ioasid": who is charged for a number, for how
+ * long, and what happens at the limit.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "../kselftest_harness.h"
+#include "vfio_util.h"
+
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 600
+
+#define ROOT	"/sys/fs/cgroup"
+#define TOP	ROOT "/ioasid_test"
+#define INNER	TOP "/inner"
+
+/* Numbers that nothing else on the machine uses */
+#define ID	0x60000
+#define IDS	16
+
+/* A value of a flat-keyed file of the controller, or -1 */
+static long long misc_get(const char *cgroup, const char *file, const char *key)
+{
+	char path[128], text[512], *line, *save;
+	long long value;
+
+	snprintf(path, sizeof(path), "%s/%s", cgroup, file);
+	if (read_file(path, text, sizeof(text)))
+		return -1;
+	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char name[32];
+
+		if (sscanf(line, "%31s %lld", name, &value) == 2 && !strcmp(name, key))
+			return value;
+	}
+	return -1;
+}
+
+static long long current_of(const char *cgroup)
+{
+	return misc_get(cgroup, "misc.current", "ioasid");
+}
+
+static int misc_limit(const char *cgroup, const char *value)
+{
+	char path[128], text[64];
+
+	snprintf(path, sizeof(path), "%s/misc.max", cgroup);
+	snprintf(text, sizeof(text), "ioasid %s", value);
+	return write_file(path, text);
+}
+
+/* The calling process goes there */
+static int enter(const char *cgroup)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup);
+	return write_file(path, "0");
+}
+
+/* A cgroup with one beneath. The test's own process is in neither. */
+FIXTURE(cgroup) {
+	int fd;
+	int numbers;
+};
+
+FIXTURE_SETUP(cgroup)
+{
+	self->numbers = ioasid_count(NULL);
+	ASSERT_LE(0, self->numbers);
+	ASSERT_EQ(0, write_file(ROOT "/cgroup.subtree_control", "+misc"));
+	/* What an earlier test left when it failed */
+	rmdir(INNER);
+	rmdir(TOP);
+	ASSERT_EQ(0, mkdir(TOP, 0755));
+	ASSERT_EQ(0, write_file(TOP "/cgroup.subtree_control", "+misc"));
+	ASSERT_EQ(0, mkdir(INNER, 0755));
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(cgroup)
+{
+	close(self->fd);
+	EXPECT_EQ(0, enter(ROOT));
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->numbers));
+	EXPECT_EQ(0, current_of(TOP));
+	rmdir(INNER);
+	EXPECT_EQ(0, rmdir(TOP));
+}
+
+TEST_F(cgroup, capacity_is_the_number_space)
+{
+	EXPECT_EQ((1 << 20) - 1, misc_get(ROOT, "misc.capacity", "ioasid"));
+}
+
+TEST_F(cgroup, the_fourth_number_is_refused_when_three_are_allowed)
+{
+	int i;
+
+	ASSERT_EQ(0, misc_limit(INNER, "3"));
+	ASSERT_EQ(0, enter(INNER));
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID, ID + IDS));
+	EXPECT_EQ(-EBUSY, ioasid_alloc(self->fd, ID, ID + IDS));
+	EXPECT_EQ(3, current_of(INNER));
+	EXPECT_EQ(1, misc_get(INNER, "misc.events", "ioasid.max"));
+	/* The refused one did not take a number away */
+	EXPECT_EQ(0, ioasid_free(self->fd, ID + 1));
+	EXPECT_EQ(2, current_of(INNER));
+	EXPECT_EQ(ID + 1, ioasid_alloc(self->fd, ID, ID + IDS));
+	EXPECT_EQ(3, current_of(INNER));
+}
+
+TEST_F(cgroup, another_open_does_not_give_more)
+{
+	int fd;
+
+	ASSERT_EQ(0, misc_limit(INNER, "1"));
+	ASSERT_EQ(0, enter(INNER));
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID + IDS));
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-EBUSY, ioasid_alloc(fd, ID, ID + IDS));
+	close(fd);
+}
+
+TEST_F(cgroup, a_limit_further_up_counts_too)
+{
+	ASSERT_EQ(0, misc_limit(TOP, "1"));
+	ASSERT_EQ(0, enter(INNER));
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID + IDS));
+	EXPECT_EQ(-EBUSY, ioasid_alloc(self->fd, ID, ID + IDS));
+	EXPECT_EQ(1, current_of(TOP));
+}
+
+TEST_F(cgroup, a_parked_number_is_charged_until_it_is_recycled)
+{
+	struct vfio_dev dev;
+	int i;
+
+	ASSERT_EQ(0, misc_limit(INNER, "3"));
+	ASSERT_EQ(0, enter(INNER));
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID, ID + IDS));
+	ASSERT_EQ(0, vfio_open(&dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_attach(dev.device, self->fd, ID, 0));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	/* VFIO has it still */
+	EXPECT_EQ(3, current_of(INNER));
+	EXPECT_EQ(-EBUSY, ioasid_alloc(self->fd, ID, ID + IDS));
+	/* Whoever owned it: its last close parks the others, and they are gone */
+	ASSERT_EQ(0, close(self->fd));
+	EXPECT_EQ(1, current_of(INNER));
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+	vfio_close(&dev);
+	EXPECT_EQ(0, current_of(INNER));
+	EXPECT_EQ(ID, ioasid_alloc(self->fd, ID, ID + IDS));
+}
+
+TEST_F(cgroup, the_task_that_allocates_is_charged_whoever_opened_the_file)
+{
+	pid_t child;
+
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (enter(INNER))
+			_exit(1);
+		_exit(ioasid_alloc(self->fd, ID, ID + IDS) == ID ? 0 : 2);
+	}
+	EXPECT_EQ(0, reap(child));
+	EXPECT_EQ(1, current_of(INNER));
+	/* The parent is outside */
+	EXPECT_EQ(ID + 1, ioasid_alloc(self->fd, ID, ID + IDS));
+	EXPECT_EQ(1, current_of(INNER));
+	/* and frees what the child has been charged for */
+	EXPECT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(0, current_of(INNER));
+}
+
+TEST_F(cgroup, the_charge_stays_when_the_task_leaves)
+{
+	ASSERT_EQ(0, enter(INNER));
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID + IDS));
+	ASSERT_EQ(0, enter(ROOT));
+	EXPECT_EQ(1, current_of(INNER));
+	EXPECT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(0, current_of(INNER));
+}
+
+TEST_F(cgroup, a_killed_task_is_charged_as_long_as_its_file_lives_elsewhere)
+{
+	int sock[2], fd;
+	pid_t child;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock));
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		fd = ioasid_open();
+		if (enter(INNER) || ioasid_alloc(fd, ID, ID + IDS) != ID)
+			_exit(1);
+		send_fds(sock[1], &fd, 1);
+		pause();
+	}
+	ASSERT_EQ(0, recv_fds(sock[0], &fd, 1));
+	kill_and_reap(child);
+	EXPECT_EQ(1, current_of(INNER));
+	close(fd);
+	EXPECT_EQ(0, current_of(INNER));
+	close(sock[0]);
+	close(sock[1]);
+}
+
+TEST_F(cgroup, a_removed_cgroup_leaves_the_charge_above)
+{
+	pid_t child;
+
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (enter(INNER))
+			_exit(1);
+		_exit(ioasid_alloc(self->fd, ID, ID + IDS) == ID ? 0 : 2);
+	}
+	ASSERT_EQ(0, reap(child));
+	ASSERT_EQ(0, rmdir(INNER));
+	EXPECT_EQ(1, current_of(TOP));
+	EXPECT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(0, current_of(TOP));
+}
+
+TEST_HARNESS_MAIN

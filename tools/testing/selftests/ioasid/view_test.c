@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What an administrator sees of numbers: fdinfo, debugfs with the names of those
+ * who hold them, tracepoints.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../kselftest_harness.h"
+#include "vfio_util.h"
+
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 600
+
+#define TRACE	"/sys/kernel/tracing/instances/ioasid_test"
+#define SETS	"/sys/kernel/debug/iommu/ioasid/sets"
+
+/* Numbers that nothing else on the machine uses */
+#define ID	0x70000
+
+FIXTURE(view) {
+	struct vfio_dev dev;
+	int fd;
+	int numbers;
+};
+
+FIXTURE_SETUP(view)
+{
+	self->dev = (struct vfio_dev)VFIO_DEV_CLOSED;
+	self->numbers = ioasid_count(NULL);
+	ASSERT_LE(0, self->numbers);
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(view)
+{
+	close(self->fd);
+	vfio_close(&self->dev);
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->numbers));
+}
+
+/* A field of the file's fdinfo, or -1 */
+static long long fdinfo(int fd, const char *field)
+{
+	char path[64], text[1024], *at;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	if (read_file(path, text, sizeof(text)))
+		return -1;
+	at = strstr(text, field);
+	return at && at[strlen(field)] == ':' ? strtoll(at + strlen(field) + 1, NULL, 10) : -1;
+}
+
+/* The line of a set in debugfs; false if there is none */
+static bool set_line(long long set, char *line, size_t size)
+{
+	FILE *f = fopen(SETS, "re");
+	long long id;
+
+	if (!f)
+		return false;
+	while (fgets(line, size, f))
+		if (sscanf(line, "%lld ", &id) == 1 && id == set)
+			break;
+		else
+			line[0] = '\0';
+	fclose(f);
+	return line[0];
+}
+
+TEST_F(view, fdinfo_counts_the_numbers_of_the_file)
+{
+	EXPECT_LT(0, fdinfo(self->fd, "ioasid-set"));
+	EXPECT_EQ(param_get(PARAM_QUOTA), fdinfo(self->fd, "ioasid-quota"));
+	EXPECT_EQ(0, fdinfo(self->fd, "ioasid-active"));
+
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	ASSERT_EQ(ID + 1, ioasid_alloc(self->fd, ID + 1, ID + 1));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(1, fdinfo(self->fd, "ioasid-active"));
+	EXPECT_EQ(1, fdinfo(self->fd, "ioasid-parked"));
+	EXPECT_EQ(1, fdinfo(self->fd, "ioasid-parks"));
+
+	vfio_close(&self->dev);
+	EXPECT_EQ(0, fdinfo(self->fd, "ioasid-parked"));
+	EXPECT_EQ(1, fdinfo(self->fd, "ioasid-parks"));
+}
+
+TEST_F(view, debugfs_lists_a_set_until_its_last_number_is_recycled)
+{
+	long long set = fdinfo(self->fd, "ioasid-set");
+	char line[256], want[64];
+
+	snprintf(want, sizeof(want), "%lld open quota %d active 0 parked 0 parks 0 refs 1",
+		 set, param_get(PARAM_QUOTA));
+	ASSERT_TRUE(set_line(set, line, sizeof(line)));
+	EXPECT_EQ(0, strncmp(line, want, strlen(want))) {
+		TH_LOG("%s", line);
+	}
+
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
+	close(self->fd);
+	self->fd = -1;
+	ASSERT_TRUE(set_line(set, line, sizeof(line)));
+	EXPECT_NE(NULL, strstr(line, " freed "));
+	EXPECT_NE(NULL, strstr(line, " active 0 parked 1 parks 1 refs 1")) {
+		TH_LOG("%s", line);
+	}
+
+	vfio_close(&self->dev);
+	EXPECT_FALSE(set_line(set, line, sizeof(line)));
+}
+
+TEST_F(view, debugfs_names_who_holds_a_parked_number)
+{
+	char line[512], owner[64], vfio[96];
+
+	snprintf(owner, sizeof(owner), " held by owner (view_test/%d)", getpid());
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	snprintf(vfio, sizeof(vfio), "vfio (view_test/%d, %s)", getpid(), self->dev.bdf);
+
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
+	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
+	EXPECT_NE(NULL, strstr(line, " active refs 2 attachments 1 ")) {
+		TH_LOG("%s", line);
+	}
+	EXPECT_NE(NULL, strstr(line, owner)) {
+		TH_LOG("%s", line);
+	}
+	EXPECT_NE(NULL, strstr(line, vfio));
+	EXPECT_EQ(NULL, strstr(line, " ms"));
+
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
+	TH_LOG("%s", line);
+	EXPECT_NE(NULL, strstr(line, " parked refs 1 attachments 1 "));
+	EXPECT_NE(NULL, strstr(line, " ms held by vfio (view_test/"));
+	EXPECT_NE(NULL, strstr(line, vfio));
+	EXPECT_EQ(NULL, strstr(line, "owner"));
+
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, 0));
+	EXPECT_EQ(-ENOENT, ioasid_line(ID, line, sizeof(line)));
+}
+
+/* Each event's line, in the order in which they come after one another */
+static const char *const life[] = {
+	"ioasid_alloc: id=458752 set=%lld active refs=2 attachments=0",
+	"ioasid_get: id=458752 set=%lld active",
+	"ioasid_attach: id=458752 set=%lld active dev=%s kind=tagged holder=vfio",
+	"ioasid_free: id=458752 set=%lld active refs=3 attachments=1",
+	"ioasid_park: id=458752 set=%lld parked refs=3 attachments=1",
+	"ioasid_put: id=458752 set=%lld parked refs=3",
+	"ioasid_put: id=458752 set=%lld parked refs=2",
+	"ioasid_detach: id=458752 set=%lld parked dev=%s kind=tagged holder=vfio",
+	"ioasid_put: id=458752 set=%lld parked refs=1 attachments=0",
+	"ioasid_recycle: id=458752 set=%lld parked refs=0 attachments=0",
+};
+
+TEST_F(view, tracepoints_follow_a_number_through_its_life)
+{
+	long long set = fdinfo(self->fd, "ioasid-set");
+	static char text[65536];
+	char want[160], *at = text;
+	unsigned int i;
+
+	ASSERT_EQ(458752, ID);
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	rmdir(TRACE);
+	ASSERT_EQ(0, mkdir(TRACE, 0700));
+	ASSERT_EQ(0, write_file(TRACE "/events/ioasid/filter", "id == 458752"));
+	ASSERT_EQ(0, write_file(TRACE "/events/ioasid/enable", "1"));
+
+	EXPECT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
+	EXPECT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(0, vfio_detach(self->dev.device, ID, 0));
+
+	EXPECT_EQ(0, write_file(TRACE "/events/ioasid/enable", "0"));
+	EXPECT_EQ(0, read_file(TRACE "/trace", text, sizeof(text)));
+	EXPECT_EQ(0, rmdir(TRACE));
+	for (i = 0; i < sizeof(life) / sizeof(life[0]); i++) {
+		char *found;
+
+		snprintf(want, sizeof(want), life[i], set, self->dev.bdf);
+		found = strstr(at, want);
+		ASSERT_NE(NULL, found) {
+			TH_LOG("no '%s' in the rest of the trace: %s", want, at);
+		}
+		at = found + 1;
+	}
+}
+
+TEST_HARNESS_MAIN
