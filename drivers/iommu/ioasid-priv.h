@@ -36,6 +36,7 @@ struct ioasid_set {
 
 	/* From here to quota: under its lock, with interrupts off */
 	struct xarray numbers;
+#define IOASID_ACTIVE	XA_MARK_0
 	unsigned int nr_active;
 	unsigned int nr_parked;
 	u64 parks;			/* how many there ever were */
@@ -73,7 +74,7 @@ struct ioasid {
 	struct rcu_head rcu;
 	struct ioasid_tracker owner;
 #ifdef CONFIG_IOASID_REF_TRACKER
-	spinlock_t holders_lock;
+	spinlock_t holders_lock;	/* guards holders */
 	struct list_head holders;
 	struct ref_tracker_dir ref_dir;
 #endif
@@ -103,11 +104,14 @@ ioasid_attach_ops(struct ioasid *ioasid, struct device *dev,
 		  struct iommu_domain *domain,
 		  const struct ioasid_attachment_ops *ops, const char *holder);
 
+bool ioasid_tryget(struct ioasid *ioasid);
+
 struct ioasid_set_counts {
 	unsigned int quota;
 	unsigned int active;
 	unsigned int parked;
 	u64 parks;
+	bool freed;
 };
 
 void ioasid_set_count(struct ioasid_set *set, struct ioasid_set_counts *counts);

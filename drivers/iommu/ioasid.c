@@ -63,6 +63,10 @@ static int ioasid_number_alloc(unsigned int min, unsigned int max)
 
 	down_read(&ioasid_source_lock);
 	id = ioasid_source->alloc(min, max);
+	if (id >= 0 && WARN_ON_ONCE(id < min || id > max)) {
+		ioasid_source->free(id);
+		id = -EIO;
+	}
 	if (id >= 0)
 		atomic_inc(&ioasid_outstanding);
 	up_read(&ioasid_source_lock);
@@ -94,7 +98,8 @@ static int ioasid_change_source(const struct ioasid_source *from,
  * ioasid_register_source() - Let numbers come from elsewhere
  * @source: Where from; stays until ioasid_unregister_source().
  *
- * For a guest whose numbers are given by its host, say.
+ * For a guest whose numbers are given by its host, say. Not for modules: they
+ * could not leave while anybody has a number.
  *
  * Context: Process context. May sleep.
  * Return: 0, or -EBUSY if there is a source of somebody else's already, or any
@@ -104,7 +109,6 @@ int ioasid_register_source(const struct ioasid_source *source)
 {
 	return ioasid_change_source(&ioasid_ida_source, source);
 }
-EXPORT_SYMBOL_GPL(ioasid_register_source);
 
 /**
  * ioasid_unregister_source() - Let numbers come from the kernel again
@@ -118,7 +122,6 @@ int ioasid_unregister_source(const struct ioasid_source *source)
 {
 	return ioasid_change_source(source, &ioasid_ida_source);
 }
-EXPORT_SYMBOL_GPL(ioasid_unregister_source);
 
 static void ioasid_token_mm_get(void *token)
 {
@@ -206,6 +209,9 @@ void ioasid_set_put(struct ioasid_set *set)
 	xa_lock_irqsave(&ioasid_sets, flags);
 	__xa_erase(&ioasid_sets, set->id);
 	xa_unlock_irqrestore(&ioasid_sets, flags);
+	/* Nodes that an allocation made before it found no memory for the rest */
+	xa_destroy(&set->numbers);
+	xa_destroy(&set->spids);
 	kfree_rcu(set, rcu);
 }
 EXPORT_SYMBOL_GPL(ioasid_set_put);
@@ -220,9 +226,10 @@ EXPORT_SYMBOL_GPL(ioasid_set_put);
  * Context: Process context. May sleep.
  * Return: The set, which the caller ends with ioasid_set_free(), or ERR_PTR()
  * of
- * * -EEXIST	- there is a set with that token
- * * -EBUSY	- there are 2^31 sets
- * * -ENOMEM
+ *
+ * * %-EEXIST	- there is a set with that token
+ * * %-EBUSY	- there are 2^31 sets
+ * * %-ENOMEM
  */
 struct ioasid_set *ioasid_set_alloc(unsigned int quota,
 				    const struct ioasid_token_type *type,
@@ -272,6 +279,15 @@ err_unlock:
 }
 EXPORT_SYMBOL_GPL(ioasid_set_alloc);
 
+/* A reference for who found the number, unless the last one is put already */
+bool ioasid_tryget(struct ioasid *ioasid)
+{
+	if (!refcount_inc_not_zero(&ioasid->refs))
+		return false;
+	trace_ioasid_get(ioasid);
+	return true;
+}
+
 /* The first number of @set from @id on, if it has one, with a reference */
 static struct ioasid *ioasid_set_get_active(struct ioasid_set *set,
 					    unsigned long id)
@@ -279,13 +295,12 @@ static struct ioasid *ioasid_set_get_active(struct ioasid_set *set,
 	struct ioasid *ioasid;
 
 	rcu_read_lock();
-	xa_for_each_start(&set->numbers, id, ioasid, id)
-		if (!READ_ONCE(ioasid->parked) &&
-		    refcount_inc_not_zero(&ioasid->refs))
-			break;
+	ioasid = xa_find(&set->numbers, &id, ULONG_MAX, IOASID_ACTIVE);
+	while (ioasid &&
+	       (READ_ONCE(ioasid->parked) || !ioasid_tryget(ioasid)))
+		ioasid = xa_find_after(&set->numbers, &id, ULONG_MAX,
+				       IOASID_ACTIVE);
 	rcu_read_unlock();
-	if (ioasid)
-		trace_ioasid_get(ioasid);
 	return ioasid;
 }
 
@@ -335,6 +350,7 @@ static bool ioasid_park_begin(struct ioasid *ioasid)
 	ioasid->parked_at = ktime_get();
 	xa_lock_irq(&set->numbers);
 	WRITE_ONCE(ioasid->parked, true);
+	__xa_clear_mark(&set->numbers, ioasid->id, IOASID_ACTIVE);
 	set->nr_active--;
 	set->nr_parked++;
 	set->parks++;
@@ -437,7 +453,30 @@ static void ioasid_uncharge(struct ioasid *ioasid)
 	put_misc_cg(ioasid->cg);
 }
 
-/* Nothing can fail any more: the slot in set->numbers is reserved */
+/* First of all, so that who may not have a number takes none from others */
+static int ioasid_count_in(struct ioasid_set *set)
+{
+	int ret = 0;
+
+	xa_lock_irq(&set->numbers);
+	if (set->freed)
+		ret = -ESHUTDOWN;
+	else if (set->nr_active + set->nr_parked >= set->quota)
+		ret = -EDQUOT;
+	else
+		set->nr_active++;
+	xa_unlock_irq(&set->numbers);
+	return ret;
+}
+
+static void ioasid_count_out(struct ioasid_set *set)
+{
+	xa_lock_irq(&set->numbers);
+	set->nr_active--;
+	xa_unlock_irq(&set->numbers);
+}
+
+/* The slot in set->numbers is reserved: only the end of the set can prevent it */
 static int ioasid_publish(struct ioasid *ioasid)
 {
 	struct ioasid_set *set = ioasid->set;
@@ -445,16 +484,15 @@ static int ioasid_publish(struct ioasid *ioasid)
 
 	xa_lock_irq(&set->numbers);
 	if (set->freed) {
-		ret = -ESHUTDOWN;
-	} else if (set->nr_active + set->nr_parked >= set->quota) {
-		ret = -EDQUOT;
-	} else {
-		set->nr_active++;
-		ioasid_set_get(set);
-		__xa_store(&set->numbers, ioasid->id, ioasid, 0);
-	}
-	if (ret)
 		__xa_erase(&set->numbers, ioasid->id);
+		ret = -ESHUTDOWN;
+	} else {
+		ioasid_set_get(set);
+		/* Others may free it from here on */
+		trace_ioasid_alloc(ioasid);
+		__xa_store(&set->numbers, ioasid->id, ioasid, 0);
+		__xa_set_mark(&set->numbers, ioasid->id, IOASID_ACTIVE);
+	}
 	xa_unlock_irq(&set->numbers);
 	return ret;
 }
@@ -468,15 +506,21 @@ static int ioasid_publish(struct ioasid *ioasid)
  *
  * Gives the lowest number in the range that no set has. -> ACTIVE
  *
+ * An owner that never attaches anything may put its reference instead of
+ * freeing the number. Nobody frees the number, or the set, then.
+ *
  * Context: Process context. May sleep.
  * Return: The number, with two references: the owner's, which ioasid_free()
  * puts, whoever calls it, and one for the caller to put; or ERR_PTR() of
- * * -EINVAL		- the range is empty or leaves the number space
- * * -EDQUOT		- the set has as many numbers as it may have
- * * -EBUSY		- the task's misc cgroup has, or one above it
- * * -ENOSPC		- no number in the range is free
- * * -ESHUTDOWN		- the set is freed
- * * -ENOMEM, or what the registered source of numbers returns
+ *
+ * * %-EINVAL		- the range is empty or leaves the number space
+ * * %-EDQUOT		- the set has as many numbers as it may have
+ * * %-EBUSY		- the task's misc cgroup has, or one above it
+ * * %-ENOSPC		- no number in the range is free
+ * * %-ESHUTDOWN	- the set is freed
+ * * %-EIO		- the registered source gave a number twice, or one out of
+ *   the range
+ * * %-ENOMEM, or what the registered source of numbers returns
  */
 struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 			    unsigned int max)
@@ -499,26 +543,36 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 	ioasid_tracker_init(ioasid);
 	ioasid_track(ioasid, &ioasid->owner, "owner", NULL);
 
-	ret = ioasid_charge(ioasid);
+	ret = ioasid_count_in(set);
 	if (ret)
 		goto err_free;
+	ret = ioasid_charge(ioasid);
+	if (ret)
+		goto err_count;
 	ret = ioasid_number_alloc(min, max);
 	if (ret < 0)
 		goto err_uncharge;
 	ioasid->id = ret;
-	ret = xa_reserve_irq(&set->numbers, ioasid->id, GFP_KERNEL_ACCOUNT);
+	ret = xa_insert_irq(&set->numbers, ioasid->id, NULL, GFP_KERNEL_ACCOUNT);
+	if (WARN_ON_ONCE(ret == -EBUSY)) {
+		/* The source gave it twice. It is the other one's to give back. */
+		atomic_dec(&ioasid_outstanding);
+		ret = -EIO;
+		goto err_uncharge;
+	}
 	if (ret)
 		goto err_number;
 	ret = ioasid_publish(ioasid);
 	if (ret)
 		goto err_number;
-	trace_ioasid_alloc(ioasid);
 	return ioasid;
 
 err_number:
 	ioasid_number_free(ioasid->id);
 err_uncharge:
 	ioasid_uncharge(ioasid);
+err_count:
+	ioasid_count_out(set);
 err_free:
 	ioasid_tracker_exit(ioasid);
 	kfree(ioasid);
@@ -556,12 +610,9 @@ static struct ioasid *ioasid_load(struct xarray *xa, unsigned int index)
 
 	rcu_read_lock();
 	ioasid = xa_load(xa, index);
-	if (ioasid && (READ_ONCE(ioasid->parked) ||
-		       !refcount_inc_not_zero(&ioasid->refs)))
+	if (ioasid && (READ_ONCE(ioasid->parked) || !ioasid_tryget(ioasid)))
 		ioasid = NULL;
 	rcu_read_unlock();
-	if (ioasid)
-		trace_ioasid_get(ioasid);
 	return ioasid;
 }
 
@@ -663,11 +714,12 @@ EXPORT_SYMBOL_GPL(ioasid_id);
  *
  * Context: Process context. Takes the set's lock, may sleep.
  * Return: 0, or
- * * -EINVAL		- @spid is too large
- * * -EBUSY		- the number has one
- * * -EEXIST		- @spid is another number's of the set
- * * -ESHUTDOWN		- the number is parked
- * * -ENOMEM
+ *
+ * * %-EINVAL		- @spid is too large
+ * * %-EBUSY		- the number has one
+ * * %-EEXIST		- @spid is another number's of the set
+ * * %-ESHUTDOWN	- the number is parked
+ * * %-ENOMEM
  */
 int ioasid_bind_spid(struct ioasid *ioasid, unsigned int spid)
 {
@@ -830,6 +882,7 @@ void ioasid_set_count(struct ioasid_set *set, struct ioasid_set_counts *counts)
 	counts->active = set->nr_active;
 	counts->parked = set->nr_parked;
 	counts->parks = set->parks;
+	counts->freed = set->freed;
 	xa_unlock_irq(&set->numbers);
 }
 

@@ -54,7 +54,7 @@ static int sets_show(struct seq_file *m, void *v)
 	ioasid_set_count(set, &counts);
 	/* Without the reference that set_from() took */
 	seq_printf(m, "%u %s quota %u active %u parked %u parks %llu refs %u",
-		   set->id, set->freed ? "freed" : "open", counts.quota,
+		   set->id, counts.freed ? "freed" : "open", counts.quota,
 		   counts.active, counts.parked, counts.parks,
 		   refcount_read(&set->refs) - 1);
 	xa_lock_irq(&ioasid_sets);
@@ -87,7 +87,7 @@ static void *numbers_start(struct seq_file *m, loff_t *pos)
 		id = set->id == *pos >> IOASID_BITS ? *pos & IOASID_MAX : 0;
 		rcu_read_lock();
 		xa_for_each_start(&set->numbers, id, ioasid, id)
-			if (refcount_inc_not_zero(&ioasid->refs))
+			if (ioasid_tryget(ioasid))
 				break;
 		rcu_read_unlock();
 		*pos = ioasid ? POS(set->id, ioasid->id) : POS(set->id + 1, 0);
@@ -95,6 +95,7 @@ static void *numbers_start(struct seq_file *m, loff_t *pos)
 		ioasid_set_put(set);
 		if (ioasid)
 			break;
+		cond_resched();
 	}
 	return ioasid;
 }

@@ -77,13 +77,14 @@ static const struct ioasid_attachment_ops default_ops = {
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep.
  * Return: The attachment, for ioasid_detach(), or ERR_PTR() of
- * * -ESHUTDOWN		- the number is parked
- * * -EEXIST		- @dev is attached to the number already
- * * -EOPNOTSUPP	- the device or its IOMMU has no PASIDs, or the IOMMU
- *			  cannot block them, or the group has other devices
- * * -EOVERFLOW		- the number is beyond what the device supports
- * * -ENODEV		- @dev is in no group
- * * -ENOMEM, or what iommu_attach_device_pasid() returns
+ *
+ * * %-ESHUTDOWN	- the number is parked
+ * * %-EEXIST		- @dev is attached to the number already
+ * * %-EOPNOTSUPP	- the device or its IOMMU has no PASIDs, or the IOMMU
+ *   cannot block them, or the group has other devices
+ * * %-EOVERFLOW	- the number is beyond what the device supports
+ * * %-ENODEV		- @dev is in no group
+ * * %-ENOMEM, or what iommu_attach_device_pasid() returns
  */
 struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 					struct device *dev,
@@ -106,15 +107,15 @@ EXPORT_SYMBOL_GPL(ioasid_attach);
  *
  * Context: Process context. Takes the set's lock, may sleep.
  * Return: The attachment, for ioasid_detach(), or ERR_PTR() of
- * * -ESHUTDOWN		- the number is parked, or the device's default DMA was
- *			  under one that was, and the group's domain has not
- *			  changed since
- * * -EEXIST		- the device's default DMA is under a number already
- * * -EOPNOTSUPP	- the IOMMU cannot block it, or the group has other
- *			  devices
- * * -EINVAL		- the group's DMA has no owner, or no domain of his
- * * -ENODEV		- @dev is in no group
- * * -ENOMEM
+ *
+ * * %-ESHUTDOWN	- the number is parked, or the device's default DMA was
+ *   under one that was, and the group's domain has not changed since
+ * * %-EEXIST		- the device's default DMA is under a number already
+ * * %-EOPNOTSUPP	- the IOMMU cannot block it, or the group has other
+ *   devices
+ * * %-EINVAL		- the group's DMA has no owner, or no domain of his
+ * * %-ENODEV		- @dev is in no group
+ * * %-ENOMEM
  */
 struct ioasid_attachment *ioasid_attach_default(struct ioasid *ioasid,
 						struct device *dev,
@@ -139,7 +140,7 @@ struct ioasid *iommu_alloc_global_ioasid(struct device *dev)
 	struct ioasid *ioasid;
 
 	/* max_pasids == 0 means that the device does not support PASID */
-	if (!dev->iommu->max_pasids)
+	if (dev->iommu->max_pasids <= IOMMU_FIRST_GLOBAL_PASID)
 		return ERR_PTR(-ENOSPC);
 
 	ioasid = ioasid_alloc(global_set, IOMMU_FIRST_GLOBAL_PASID,

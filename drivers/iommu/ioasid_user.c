@@ -208,9 +208,10 @@ builtin_misc_device(ioasid_miscdev);
  *
  * Context: Process context.
  * Return: The number, with a reference for the caller to put, or ERR_PTR() of
- * * -EBADF	- @fd is not open, or open for its path only
- * * -EBADFD	- @fd is something else
- * * -ENOENT	- @id is not an active number of the set
+ *
+ * * %-EBADF	- @fd is not open, or open for its path only
+ * * %-EBADFD	- @fd is something else
+ * * %-ENOENT	- @id is not an active number of the set
  */
 struct ioasid *ioasid_find_by_fd(int fd, unsigned int id)
 {

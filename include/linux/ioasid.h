@@ -107,8 +107,8 @@ int ioasid_unregister_source(const struct ioasid_source *source);
  * CONFIG_IOASID_REF_TRACKER.
  */
 struct ioasid_tracker {
-#ifdef CONFIG_IOASID_REF_TRACKER
 	/* private: */
+#ifdef CONFIG_IOASID_REF_TRACKER
 	struct list_head node;
 	struct ref_tracker *ref;
 	const char *holder;

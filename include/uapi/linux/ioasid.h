@@ -63,9 +63,10 @@ struct ioasid_cmd_info {
  * Allocate the lowest number in [@min, @max] that nobody on this machine has or
  * holds.
  *
- * -EINVAL: the range is empty or leaves the number space. -EDQUOT: the set has
- * as many numbers as it may have. -ENOSPC: no number in the range is free.
- * -ENOMEM.
+ * -EINVAL: the range is empty or leaves the number space. -EBUSY: the misc
+ * cgroup of the calling task has as many numbers as it may have, or one above
+ * it. -ENOSPC: no number in the range is free. -EDQUOT: the set has as many
+ * numbers as it may have. -ENOMEM.
  */
 struct ioasid_cmd_alloc {
 	__u32 size;

@@ -697,16 +697,22 @@ TEST_F(dma, a_parked_number_is_listed_with_its_holder)
 	char line[256], expected[256];
 
 	start(_metadata, self, variant);
-	snprintf(expected, sizeof(expected), "%u active refs 2 attachments 1 %s:%s by vfio", ID,
+	snprintf(expected, sizeof(expected), "%u active refs 2 attachments 1 %s:%s by vfio ", ID,
 		 self->dev.bdf, variant->flags & DEFAULT ? "default" : "tagged");
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
-	EXPECT_STREQ(expected, line);
+	/* The rest is view_test's */
+	EXPECT_EQ(0, strncmp(expected, line, strlen(expected))) {
+		TH_LOG("%s", line);
+	}
 	EXPECT_EQ(0, ioasid_count("parked"));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	snprintf(expected, sizeof(expected), "%u parked refs 1 attachments 1 %s:%s by vfio", ID,
+	snprintf(expected, sizeof(expected), "%u parked refs 1 attachments 1 %s:%s by vfio ", ID,
 		 self->dev.bdf, variant->flags & DEFAULT ? "default" : "tagged");
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
-	EXPECT_STREQ(expected, line);
+	/* The rest is view_test's */
+	EXPECT_EQ(0, strncmp(expected, line, strlen(expected))) {
+		TH_LOG("%s", line);
+	}
 	EXPECT_EQ(1, ioasid_count("parked"));
 	vfio_close_device(&self->dev);
 	EXPECT_EQ(-ENOENT, ioasid_line(ID, line, sizeof(line)));

@@ -44,7 +44,7 @@ FIXTURE_TEARDOWN(view)
 }
 
 /* A field of the file's fdinfo, or -1 */
-static long long fdinfo(int fd, const char *field)
+static long long fd_field(int fd, const char *field)
 {
 	char path[64], text[1024], *at;
 
@@ -63,38 +63,39 @@ static bool set_line(long long set, char *line, size_t size)
 
 	if (!f)
 		return false;
-	while (fgets(line, size, f))
-		if (sscanf(line, "%lld ", &id) == 1 && id == set)
-			break;
-		else
-			line[0] = '\0';
+	while (fgets(line, size, f)) {
+		if (sscanf(line, "%lld ", &id) == 1 && id == set) {
+			fclose(f);
+			return true;
+		}
+	}
 	fclose(f);
-	return line[0];
+	return false;
 }
 
 TEST_F(view, fdinfo_counts_the_numbers_of_the_file)
 {
-	EXPECT_LT(0, fdinfo(self->fd, "ioasid-set"));
-	EXPECT_EQ(param_get(PARAM_QUOTA), fdinfo(self->fd, "ioasid-quota"));
-	EXPECT_EQ(0, fdinfo(self->fd, "ioasid-active"));
+	EXPECT_LT(0, fd_field(self->fd, "ioasid-set"));
+	EXPECT_EQ(param_get(PARAM_QUOTA), fd_field(self->fd, "ioasid-quota"));
+	EXPECT_EQ(0, fd_field(self->fd, "ioasid-active"));
 
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 	ASSERT_EQ(ID + 1, ioasid_alloc(self->fd, ID + 1, ID + 1));
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	EXPECT_EQ(1, fdinfo(self->fd, "ioasid-active"));
-	EXPECT_EQ(1, fdinfo(self->fd, "ioasid-parked"));
-	EXPECT_EQ(1, fdinfo(self->fd, "ioasid-parks"));
+	EXPECT_EQ(1, fd_field(self->fd, "ioasid-active"));
+	EXPECT_EQ(1, fd_field(self->fd, "ioasid-parked"));
+	EXPECT_EQ(1, fd_field(self->fd, "ioasid-parks"));
 
 	vfio_close(&self->dev);
-	EXPECT_EQ(0, fdinfo(self->fd, "ioasid-parked"));
-	EXPECT_EQ(1, fdinfo(self->fd, "ioasid-parks"));
+	EXPECT_EQ(0, fd_field(self->fd, "ioasid-parked"));
+	EXPECT_EQ(1, fd_field(self->fd, "ioasid-parks"));
 }
 
 TEST_F(view, debugfs_lists_a_set_until_its_last_number_is_recycled)
 {
-	long long set = fdinfo(self->fd, "ioasid-set");
+	long long set = fd_field(self->fd, "ioasid-set");
 	char line[256], want[64];
 
 	snprintf(want, sizeof(want), "%lld open quota %d active 0 parked 0 parks 0 refs 1",
@@ -167,7 +168,7 @@ static const char *const life[] = {
 
 TEST_F(view, tracepoints_follow_a_number_through_its_life)
 {
-	long long set = fdinfo(self->fd, "ioasid-set");
+	long long set = fd_field(self->fd, "ioasid-set");
 	static char text[65536];
 	char want[160], *at = text;
 	unsigned int i;
@@ -187,7 +188,7 @@ TEST_F(view, tracepoints_follow_a_number_through_its_life)
 	EXPECT_EQ(0, write_file(TRACE "/events/ioasid/enable", "0"));
 	EXPECT_EQ(0, read_file(TRACE "/trace", text, sizeof(text)));
 	EXPECT_EQ(0, rmdir(TRACE));
-	for (i = 0; i < sizeof(life) / sizeof(life[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(life); i++) {
 		char *found;
 
 		snprintf(want, sizeof(want), life[i], set, self->dev.bdf);
