@@ -1,51 +1,84 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of the core: sets, numbers, references, states, and attachments
- * to hardware that only counts.
+ * KUnit tests of the core: sets, tokens, numbers, references, states, private
+ * IDs, where numbers come from, who is charged and named for them, what happens
+ * without memory, and attachments to hardware that only counts.
  *
- * The range that the tests allocate in is far from what the kernel itself may
- * have allocated on the machine.
+ * The range that most tests allocate in is far from what the kernel itself may
+ * have allocated on the machine. No test leaves a number or a set behind:
+ * ioasid_test_exit() looks.
  */
 #include <kunit/test.h>
+#include <linux/bitmap.h>
 #include <linux/completion.h>
+#include <linux/debugfs.h>
 #include <linux/device.h>
+#include <linux/fault-inject.h>
+#include <linux/hrtimer.h>
+#include <linux/idr.h>
 #include <linux/iommu.h>
 #include <linux/irqflags.h>
+#include <linux/jiffies.h>
 #include <linux/kthread.h>
+#include <linux/math.h>
+#include <linux/minmax.h>
 #include <linux/random.h>
+#include <linux/sched/mm.h>
+#include <linux/seq_file.h>
 
 #include "ioasid-priv.h"
 
 #define LOW	900000U
 #define HIGH	900099U
 
+/* The hardware */
+
 struct test_hardware {
 	atomic_t attached;
 	atomic_t blocked;
 	atomic_t detached;
-	int error;	/* what attach returns */
 	atomic_t blocked_while_active;
+	int error;	/* what attach returns */
+	bool slow;	/* sleeps at times, as who waits for real hardware does */
+	/* What a test does when an attachment is blocked */
+	void (*when_blocked)(struct kunit *test, struct ioasid_set *set);
+	struct kunit *test;
 };
 
 static struct test_hardware hw;
+
+/* Lets the others run: where there is one CPU and no preemption, they need it */
+static void sleep_at_times(void)
+{
+	if (!get_random_u32_below(8))
+		schedule_timeout_uninterruptible(1);
+}
 
 static int hw_attach(struct ioasid_attachment *attachment)
 {
 	if (hw.error)
 		return hw.error;
+	if (hw.slow)
+		sleep_at_times();
 	atomic_inc(&hw.attached);
 	return 0;
 }
 
 static void hw_block(struct ioasid_attachment *attachment)
 {
+	if (hw.slow)
+		sleep_at_times();
 	atomic_inc(&hw.blocked);
 	if (!attachment->ioasid->parked)
 		atomic_inc(&hw.blocked_while_active);
+	if (hw.when_blocked)
+		hw.when_blocked(hw.test, attachment->ioasid->set);
 }
 
 static void hw_detach(struct ioasid_attachment *attachment)
 {
+	if (hw.slow)
+		sleep_at_times();
 	atomic_inc(&hw.detached);
 }
 
@@ -54,6 +87,13 @@ static const struct ioasid_attachment_ops hw_ops = {
 	.block = hw_block,
 	.detach = hw_detach,
 	.name = "test",
+};
+
+static const struct ioasid_attachment_ops other_hw_ops = {
+	.attach = hw_attach,
+	.block = hw_block,
+	.detach = hw_detach,
+	.name = "other test",
 };
 
 static struct ioasid_attachment *attach(struct ioasid *ioasid,
@@ -73,27 +113,167 @@ static struct device devs[RACERS] = {
 static struct device *const dev_a = &devs[0];
 static struct device *const dev_b = &devs[1];
 
+/* A source of numbers from LOW to HIGH, that begins with the highest */
+
+static struct {
+	DECLARE_BITMAP(taken, HIGH - LOW + 1);
+	int error;		/* what alloc returns */
+	bool freed_with_irqs_off;
+	atomic_t foreign;	/* numbers freed that it has not given */
+} source;
+
+static int source_alloc(unsigned int lowest, unsigned int highest)
+{
+	unsigned int id;
+
+	if (source.error)
+		return source.error;
+	for (id = min(highest, HIGH); id >= max(lowest, LOW); id--)
+		if (!test_and_set_bit(id - LOW, source.taken))
+			return id;
+	return -ENOSPC;
+}
+
+static void source_free(unsigned int id)
+{
+	if (irqs_disabled())
+		source.freed_with_irqs_off = true;
+	if (id < LOW || id > HIGH || !test_and_clear_bit(id - LOW, source.taken))
+		atomic_inc(&source.foreign);
+}
+
+static const struct ioasid_source test_source = {
+	.alloc = source_alloc,
+	.free = source_free,
+};
+
+static const struct ioasid_source other_source = {
+	.alloc = source_alloc,
+	.free = source_free,
+};
+
+/* Whether there is a number that is not recycled yet, of whatever set */
+static bool numbers_are_out(void)
+{
+	if (ioasid_register_source(&test_source))
+		return true;
+	return ioasid_unregister_source(&test_source);
+}
+
+#define ASSERT_NO_NUMBERS_ARE_OUT(test)					\
+	KUNIT_ASSERT_FALSE_MSG(test, numbers_are_out(),			\
+			       "somebody else has numbers: this test needs all")
+
+/* Tokens */
+
+struct test_token {
+	int gets, puts;
+};
+
+static void token_get(void *token)
+{
+	((struct test_token *)token)->gets++;
+}
+
+static void token_put(void *token)
+{
+	((struct test_token *)token)->puts++;
+}
+
+static const struct ioasid_token_type counted_token = {
+	.name = "counted",
+	.get = token_get,
+	.put = token_put,
+};
+
+static const struct ioasid_token_type plain_token = { .name = "plain" };
+
+/* Before and after each test */
+
+static struct {
+	bool numbers_are_out;
+	unsigned int sets;
+	u64 charged;
+} before;
+
+static unsigned int nr_sets(void)
+{
+	struct ioasid_set *set;
+	unsigned int n = 0;
+	unsigned long id;
+
+	xa_for_each(&ioasid_sets, id, set)
+		n++;
+	return n;
+}
+
+static struct ioasid_set_counts count(struct ioasid_set *set)
+{
+	struct ioasid_set_counts counts;
+
+	ioasid_set_count(set, &counts);
+	return counts;
+}
+
+#define EXPECT_COUNTS(test, set, nr_active, nr_parked)			\
+do {									\
+	struct ioasid_set_counts _counts = count(set);			\
+	struct kunit *_test = (test);					\
+									\
+	KUNIT_EXPECT_EQ(_test, _counts.active, nr_active);		\
+	KUNIT_EXPECT_EQ(_test, _counts.parked, nr_parked);		\
+} while (0)
+
 static int ioasid_test_init(struct kunit *test)
 {
 	memset(&hw, 0, sizeof(hw));
-	test->priv = ioasid_set_alloc(100);
+	memset(&source, 0, sizeof(source));
+	before.numbers_are_out = numbers_are_out();
+	before.sets = nr_sets();
+	before.charged = misc_cg_res_total_usage(MISC_CG_RES_IOASID);
+	test->priv = ioasid_set_alloc(100, NULL, NULL);
 	return PTR_ERR_OR_ZERO(test->priv);
 }
 
-/* Whatever a test leaves in its set would be found by the next one as taken */
+/* Whatever a test leaves would be found by the next one */
 static void ioasid_test_exit(struct kunit *test)
 {
-	struct ioasid_set_counts counts;
 	struct ioasid_set *set = test->priv;
 
 	if (IS_ERR_OR_NULL(set))
 		return;
-	ioasid_set_count(set, &counts);
-	KUNIT_EXPECT_EQ(test, counts.parked, 0);
+	EXPECT_COUNTS(test, set, 0, 0);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&set->numbers));
+	KUNIT_EXPECT_TRUE(test, xa_empty(&set->spids));
+	ioasid_set_free(set);
+
+	KUNIT_EXPECT_EQ(test, numbers_are_out(), before.numbers_are_out);
+	KUNIT_EXPECT_EQ(test, nr_sets(), before.sets);
+	KUNIT_EXPECT_EQ(test, misc_cg_res_total_usage(MISC_CG_RES_IOASID),
+			before.charged);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.attached),
 			atomic_read(&hw.detached));
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked_while_active), 0);
-	ioasid_set_free(set);
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(source.taken, HIGH - LOW + 1));
+	KUNIT_EXPECT_EQ(test, atomic_read(&source.foreign), 0);
+}
+
+static struct ioasid_set *must_have_set(struct kunit *test, unsigned int quota)
+{
+	struct ioasid_set *set = ioasid_set_alloc(quota, NULL, NULL);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(set));
+	return set;
+}
+
+static struct ioasid_set *must_have_token(struct kunit *test,
+					  const struct ioasid_token_type *type,
+					  void *token)
+{
+	struct ioasid_set *set = ioasid_set_alloc(100, type, token);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(set));
+	return set;
 }
 
 static struct ioasid *must_alloc(struct kunit *test, struct ioasid_set *set)
@@ -104,11 +284,202 @@ static struct ioasid *must_alloc(struct kunit *test, struct ioasid_set *set)
 	return ioasid;
 }
 
+static struct ioasid *must_alloc_id(struct kunit *test, struct ioasid_set *set,
+				    unsigned int id)
+{
+	struct ioasid *ioasid = ioasid_alloc(set, id, id);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
+	KUNIT_EXPECT_EQ(test, ioasid_id(ioasid), id);
+	return ioasid;
+}
+
+static struct ioasid_attachment *must_attach(struct kunit *test,
+					     struct ioasid *ioasid,
+					     struct device *dev)
+{
+	struct ioasid_attachment *attachment = attach(ioasid, dev);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(attachment));
+	return attachment;
+}
+
 static void free_and_put(struct ioasid *ioasid)
 {
 	ioasid_free(ioasid);
 	ioasid_put(ioasid);
 }
+
+/* Whether somebody has the number */
+static bool is_taken(struct kunit *test, unsigned int id)
+{
+	struct ioasid *ioasid = ioasid_alloc(test->priv, id, id);
+
+	if (IS_ERR(ioasid)) {
+		KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid), -ENOSPC);
+		return true;
+	}
+	free_and_put(ioasid);
+	return false;
+}
+
+/* Sets and their tokens */
+
+static void a_set_is_found_by_its_token(struct kunit *test)
+{
+	struct test_token token = {}, other = {};
+	struct ioasid_set *set = must_have_token(test, &counted_token, &token);
+
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&counted_token, &token), set);
+	KUNIT_EXPECT_EQ(test, refcount_read(&set->refs), 2);
+	ioasid_set_put(set);
+	KUNIT_EXPECT_NULL(test, ioasid_set_find(&counted_token, &other));
+	ioasid_set_free(set);
+	KUNIT_EXPECT_NULL(test, ioasid_set_find(&counted_token, &token));
+}
+
+static void tokens_of_different_types_never_meet(struct kunit *test)
+{
+	struct test_token token = {};
+	struct ioasid_set *a = must_have_token(test, &counted_token, &token);
+	struct ioasid_set *b;
+
+	KUNIT_EXPECT_NULL(test, ioasid_set_find(&plain_token, &token));
+	b = must_have_token(test, &plain_token, &token);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&counted_token, &token), a);
+	ioasid_set_put(a);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&plain_token, &token), b);
+	ioasid_set_put(b);
+	ioasid_set_free(a);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&plain_token, &token), b);
+	ioasid_set_put(b);
+	ioasid_set_free(b);
+}
+
+static void a_set_without_a_type_is_not_found(struct kunit *test)
+{
+	struct test_token token = {};
+	struct ioasid_set *a = must_have_token(test, NULL, &token);
+	struct ioasid_set *b = must_have_token(test, NULL, &token);
+
+	KUNIT_EXPECT_NULL(test, ioasid_set_find(&plain_token, &token));
+	KUNIT_EXPECT_NULL(test, ioasid_set_find(&counted_token, &token));
+	ioasid_set_free(a);
+	ioasid_set_free(b);
+}
+
+static void a_token_belongs_to_one_set(struct kunit *test)
+{
+	struct test_token token = {};
+	struct ioasid_set *set = must_have_token(test, &counted_token, &token);
+
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_set_alloc(1, &counted_token, &token)),
+			-EEXIST);
+	KUNIT_EXPECT_EQ(test, token.gets, 2);
+	KUNIT_EXPECT_EQ(test, token.puts, 1);
+	KUNIT_EXPECT_EQ(test, nr_sets(), before.sets + 2);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&counted_token, &token), set);
+	ioasid_set_put(set);
+	ioasid_set_free(set);
+}
+
+static void a_freed_set_is_not_found_though_it_is_kept(struct kunit *test)
+{
+	struct test_token token = {};
+	struct ioasid_set *kept, *set;
+	struct ioasid *parked;
+
+	kept = ioasid_set_get(must_have_token(test, &counted_token, &token));
+	parked = must_alloc(test, kept);
+	ioasid_set_free(kept);
+	KUNIT_EXPECT_NULL(test, ioasid_set_find(&counted_token, &token));
+
+	/* So the token may have another set */
+	set = must_have_token(test, &counted_token, &token);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&counted_token, &token), set);
+	ioasid_set_put(set);
+
+	ioasid_set_put(kept);
+	ioasid_put(parked);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&counted_token, &token), set);
+	ioasid_set_put(set);
+	ioasid_set_free(set);
+}
+
+static void a_set_keeps_its_token_until_it_is_freed(struct kunit *test)
+{
+	struct test_token token = {};
+	struct ioasid_set *set = must_have_token(test, &counted_token, &token);
+	struct ioasid *ioasid = must_alloc(test, set);
+
+	KUNIT_EXPECT_EQ(test, token.gets, 1);
+	KUNIT_EXPECT_EQ(test, token.puts, 0);
+	ioasid_set_free(set);
+	KUNIT_EXPECT_EQ(test, token.puts, 1);
+	ioasid_put(ioasid);
+	KUNIT_EXPECT_EQ(test, token.gets, 1);
+	KUNIT_EXPECT_EQ(test, token.puts, 1);
+}
+
+static void an_mm_is_kept_but_not_its_address_space(struct kunit *test)
+{
+	struct mm_struct *mm = mm_alloc();
+	struct ioasid_set *set;
+
+	KUNIT_ASSERT_NOT_NULL(test, mm);
+	set = must_have_token(test, &ioasid_token_mm, mm);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), 2);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_set_alloc(1, &ioasid_token_mm, mm)),
+			-EEXIST);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), 2);
+
+	mmgrab(mm);
+	mmput(mm);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_users), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), 2);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&ioasid_token_mm, mm), set);
+	ioasid_set_put(set);
+	ioasid_set_free(set);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), 1);
+	mmdrop(mm);
+}
+
+static void a_set_is_listed_until_the_last_put(struct kunit *test)
+{
+	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
+	u32 id = set->id;
+
+	ioasid_set_free(set);
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&ioasid_sets, id), set);
+	ioasid_set_put(set);
+	KUNIT_EXPECT_NULL(test, xa_load(&ioasid_sets, id));
+
+	/* Not to be taken for the next one in debugfs and traces */
+	set = must_have_set(test, 1);
+	KUNIT_EXPECT_NE(test, set->id, id);
+	ioasid_set_free(set);
+}
+
+static void sets_are_found_and_put_with_interrupts_off(struct kunit *test)
+{
+	struct test_token token = {};
+	struct ioasid_set *set = must_have_token(test, &plain_token, &token);
+	struct ioasid_set *found;
+	unsigned long flags;
+
+	local_irq_save(flags);
+	found = ioasid_set_find(&plain_token, &token);
+	local_irq_restore(flags);
+	KUNIT_EXPECT_PTR_EQ(test, found, set);
+	ioasid_set_free(set);
+
+	local_irq_save(flags);
+	ioasid_set_put(set);
+	KUNIT_EXPECT_TRUE(test, irqs_disabled());
+	local_irq_restore(flags);
+}
+
+/* Allocation */
 
 struct range_case {
 	const char *name;
@@ -118,10 +489,17 @@ struct range_case {
 
 static const struct range_case range_cases[] = {
 	{ "zero is no number", 0, HIGH, -EINVAL },
+	{ "zero alone is none either", 0, 0, -EINVAL },
 	{ "empty", HIGH, LOW, -EINVAL },
+	{ "empty by one", LOW + 1, LOW, -EINVAL },
 	{ "beyond the space", LOW, IOASID_MAX + 1, -EINVAL },
-	{ "all ones", UINT_MAX, UINT_MAX, -EINVAL },
+	{ "all beyond the space", IOASID_MAX + 1, IOASID_MAX + 1, -EINVAL },
+	{ "to the number that is none", LOW, IOASID_INVALID, -EINVAL },
+	{ "the number that is none", IOASID_INVALID, IOASID_INVALID, -EINVAL },
+	{ "from the number that is none", IOASID_INVALID, HIGH, -EINVAL },
 	{ "one number", LOW, LOW, 0 },
+	{ "two numbers", LOW, LOW + 1, 0 },
+	{ "the first number", IOASID_MIN, IOASID_MIN, 0 },
 	{ "the last number", IOASID_MAX, IOASID_MAX, 0 },
 	{ "the whole space", IOASID_MIN, IOASID_MAX, 0 },
 };
@@ -158,10 +536,9 @@ static void alloc_gives_the_lowest_free_number(struct kunit *test)
 
 static void alloc_of_a_taken_number_is_refused(struct kunit *test)
 {
-	struct ioasid_set *other = ioasid_set_alloc(1);
-	struct ioasid *ioasid = must_alloc(test, test->priv);
+	struct ioasid_set *other = must_have_set(test, 1);
+	struct ioasid *ioasid = must_alloc_id(test, test->priv, LOW);
 
-	KUNIT_ASSERT_FALSE(test, IS_ERR(other));
 	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, LOW, LOW)), -ENOSPC);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(other, LOW, LOW)), -ENOSPC);
 	free_and_put(ioasid);
@@ -184,64 +561,180 @@ static void alloc_of_the_last_number_in_a_range(struct kunit *test)
 		free_and_put(ioasid[i]);
 }
 
+static void alloc_gives_two_references(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+
+	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 2);
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 1);
+	ioasid_put(ioasid);
+}
+
 static void quota_counts_parked_numbers(struct kunit *test)
 {
-	struct ioasid_set *set = ioasid_set_alloc(2);
+	struct ioasid_set *set = must_have_set(test, 2);
 	struct ioasid *first, *second;
 
-	KUNIT_ASSERT_FALSE(test, IS_ERR(set));
 	first = must_alloc(test, set);
 	second = must_alloc(test, set);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
 	ioasid_free(first);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
+	ioasid_free(second);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
 	ioasid_put(first);
 	first = must_alloc(test, set);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
 	free_and_put(first);
-	free_and_put(second);
+	ioasid_put(second);
 	ioasid_set_free(set);
 }
 
-static void a_failed_alloc_does_not_count(struct kunit *test)
+static void a_set_without_quota_has_no_numbers(struct kunit *test)
 {
-	struct ioasid *ioasid = must_alloc(test, test->priv);
-	struct ioasid_set_counts counts;
+	struct ioasid_set *set = must_have_set(test, 0);
 
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, LOW, LOW)), -ENOSPC);
-	ioasid_set_count(test->priv, &counts);
-	KUNIT_EXPECT_EQ(test, counts.active, 1);
-	free_and_put(ioasid);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
+	ioasid_set_free(set);
 }
+
+/* In a set that has one number, the lowest of the range */
+static const struct refused_case {
+	const char *name;
+	unsigned int quota, min, max;
+	bool freed;
+	int error;
+} refused_cases[] = {
+	{ "no such range", 2, 0, HIGH, false, -EINVAL },
+	{ "no number is free", 2, LOW, LOW, false, -ENOSPC },
+	{ "quota", 1, LOW, HIGH, false, -EDQUOT },
+	{ "quota, and no number is free", 1, LOW, LOW, false, -EDQUOT },
+	{ "the set is freed", 2, LOW, HIGH, true, -ESHUTDOWN },
+	{ "the set is freed, and quota", 1, LOW, HIGH, true, -ESHUTDOWN },
+};
+
+KUNIT_ARRAY_PARAM_DESC(refused, refused_cases, name);
+
+static void a_refused_alloc_leaves_nothing(struct kunit *test)
+{
+	const struct refused_case *c = test->param_value;
+	struct ioasid_set *set = ioasid_set_get(must_have_set(test, c->quota));
+	struct ioasid_set_counts had;
+	struct ioasid *ioasid;
+	u64 usage;
+
+	set->charged = true;
+	ioasid = must_alloc_id(test, set, LOW);
+	if (c->freed)
+		ioasid_set_free(set);
+	had = count(set);
+	usage = misc_cg_res_total_usage(MISC_CG_RES_IOASID);
+
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, c->min, c->max)), c->error);
+	EXPECT_COUNTS(test, set, had.active, had.parked);
+	KUNIT_EXPECT_EQ(test, misc_cg_res_total_usage(MISC_CG_RES_IOASID), usage);
+	KUNIT_EXPECT_FALSE(test, is_taken(test, LOW + 1));
+	KUNIT_EXPECT_NULL(test, xa_load(&set->numbers, LOW + 1));
+
+	if (!c->freed)
+		ioasid_set_free(set);
+	ioasid_put(ioasid);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&set->numbers));
+	KUNIT_EXPECT_EQ(test, refcount_read(&set->refs), 1);
+	ioasid_set_put(set);
+}
+
+#ifdef CONFIG_UML
+/* A million numbers need more memory than a small machine has */
+static void the_whole_space_can_be_taken(struct kunit *test)
+{
+	struct ioasid_set *set = must_have_set(test, UINT_MAX);
+	unsigned int id, one = LOW + 12345;
+	struct ioasid *ioasid = NULL;
+
+	ASSERT_NO_NUMBERS_ARE_OUT(test);
+	for (id = IOASID_MIN; id <= IOASID_MAX; id++) {
+		ioasid = ioasid_alloc(set, IOASID_MIN, IOASID_MAX);
+		if (IS_ERR(ioasid) || ioasid_id(ioasid) != id)
+			break;
+		ioasid_put(ioasid);
+		cond_resched();
+	}
+	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
+	KUNIT_EXPECT_EQ(test, id, IOASID_MAX + 1);
+	EXPECT_COUNTS(test, set, IOASID_MAX, 0);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, IOASID_MIN, IOASID_MAX)),
+			-ENOSPC);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, IOASID_MIN, IOASID_MAX)),
+			-ENOSPC);
+
+	ioasid = ioasid_find(set, one);
+	KUNIT_EXPECT_NOT_NULL(test, ioasid);
+	if (ioasid)
+		free_and_put(ioasid);
+	ioasid = ioasid_alloc(test->priv, IOASID_MIN, IOASID_MAX);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
+	if (!IS_ERR(ioasid)) {
+		KUNIT_EXPECT_EQ(test, ioasid_id(ioasid), one);
+		free_and_put(ioasid);
+	}
+	ioasid_set_free(set);
+	ASSERT_NO_NUMBERS_ARE_OUT(test);
+}
+#endif
+
+/* References and states */
 
 static void free_parks_until_the_last_put(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
 	unsigned int id = ioasid_id(ioasid);
-	struct ioasid_set_counts counts;
 
+	EXPECT_COUNTS(test, test->priv, 1, 0);
 	ioasid_free(ioasid);
-	ioasid_set_count(test->priv, &counts);
-	KUNIT_EXPECT_EQ(test, counts.active, 0);
-	KUNIT_EXPECT_EQ(test, counts.parked, 1);
+	EXPECT_COUNTS(test, test->priv, 0, 1);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, id, id)), -ENOSPC);
 
 	ioasid_put(ioasid);
-	ioasid_set_count(test->priv, &counts);
-	KUNIT_EXPECT_EQ(test, counts.parked, 0);
-	ioasid = ioasid_alloc(test->priv, id, id);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
+	EXPECT_COUNTS(test, test->priv, 0, 0);
+	ioasid = must_alloc_id(test, test->priv, id);
 	free_and_put(ioasid);
 }
 
 static void free_twice_is_harmless(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
-	unsigned int id = ioasid_id(ioasid);
 
 	ioasid_free(ioasid);
 	ioasid_free(ioasid);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, id, id)), -ENOSPC);
+	EXPECT_COUNTS(test, test->priv, 0, 1);
+	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 1);
+	KUNIT_EXPECT_TRUE(test, is_taken(test, ioasid_id(ioasid)));
 	ioasid_put(ioasid);
+}
+
+static void counts_are_of_the_set(struct kunit *test)
+{
+	struct ioasid_set *set = must_have_set(test, 7);
+	struct ioasid *foreign = must_alloc(test, test->priv);
+	struct ioasid *a = must_alloc(test, set);
+	struct ioasid *b = must_alloc(test, set);
+
+	KUNIT_EXPECT_EQ(test, count(set).quota, 7);
+	EXPECT_COUNTS(test, set, 2, 0);
+	KUNIT_EXPECT_EQ(test, count(set).parks, 0);
+	free_and_put(a);
+	EXPECT_COUNTS(test, set, 1, 0);
+	KUNIT_EXPECT_EQ(test, count(set).parks, 1);
+	ioasid_free(b);
+	ioasid_free(b);
+	EXPECT_COUNTS(test, set, 0, 1);
+	KUNIT_EXPECT_EQ(test, count(set).parks, 2);
+	EXPECT_COUNTS(test, test->priv, 1, 0);
+	ioasid_put(b);
+	free_and_put(foreign);
+	ioasid_set_free(set);
 }
 
 static void find_takes_a_reference(struct kunit *test)
@@ -250,23 +743,23 @@ static void find_takes_a_reference(struct kunit *test)
 	unsigned int id = ioasid_id(ioasid);
 
 	KUNIT_EXPECT_PTR_EQ(test, ioasid_find(test->priv, id), ioasid);
-	ioasid_free(ioasid);
+	free_and_put(ioasid);
+	KUNIT_EXPECT_TRUE(test, is_taken(test, id));
 	ioasid_put(ioasid);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, id, id)), -ENOSPC);
-	ioasid_put(ioasid);
+	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
 }
 
 static void find_does_not_see_what_is_not_active_in_the_set(struct kunit *test)
 {
-	struct ioasid_set *other = ioasid_set_alloc(1);
+	struct ioasid_set *other = must_have_set(test, 1);
 	struct ioasid *ioasid = must_alloc(test, test->priv);
 	unsigned int id = ioasid_id(ioasid);
 
-	KUNIT_ASSERT_FALSE(test, IS_ERR(other));
 	KUNIT_EXPECT_NULL(test, ioasid_find(other, id));
 	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, id + 1));
 	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, 0));
-	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, UINT_MAX));
+	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, IOASID_MAX + 1));
+	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, IOASID_INVALID));
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, id));
 	ioasid_put(ioasid);
@@ -282,9 +775,79 @@ static void a_holder_of_a_parked_number_may_split_its_reference(struct kunit *te
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_PTR_EQ(test, ioasid_get(ioasid), ioasid);
 	ioasid_put(ioasid);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, id, id)), -ENOSPC);
+	KUNIT_EXPECT_TRUE(test, is_taken(test, id));
 	ioasid_put(ioasid);
+	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
 }
+
+/* Who reads it under RCU may come too late */
+static void a_number_at_its_end_is_not_taken_again(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	bool taken;
+
+	ioasid_free(ioasid);
+	rcu_read_lock();
+	taken = ioasid_tryget(ioasid);
+	KUNIT_EXPECT_TRUE(test, taken);
+	if (taken)
+		ioasid_put(ioasid);
+	ioasid_put(ioasid);
+	KUNIT_EXPECT_FALSE(test, ioasid_tryget(ioasid));
+	rcu_read_unlock();
+}
+
+static void the_owner_may_put_instead_of_free(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	unsigned int id = ioasid_id(ioasid);
+
+	ioasid_put(ioasid);
+	EXPECT_COUNTS(test, test->priv, 1, 0);
+	ioasid_put(ioasid);
+	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, id));
+	EXPECT_COUNTS(test, test->priv, 0, 0);
+	KUNIT_EXPECT_EQ(test, count(test->priv).parks, 0);
+	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
+}
+
+static void query_sees_parked_numbers_of_the_set(struct kunit *test)
+{
+	struct ioasid_set *other = must_have_set(test, 1);
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	unsigned int id = ioasid_id(ioasid);
+	struct ioasid_attachment *attachment = must_attach(test, ioasid, dev_a);
+	struct ioasid_status status;
+
+	KUNIT_EXPECT_EQ(test, ioasid_query(other, id, &status), -ENOENT);
+	KUNIT_EXPECT_EQ(test, ioasid_query(test->priv, id + 1, &status), -ENOENT);
+	KUNIT_EXPECT_EQ(test, ioasid_query(test->priv, IOASID_INVALID, &status),
+			-ENOENT);
+	KUNIT_ASSERT_EQ(test, ioasid_query(test->priv, id, &status), 0);
+	KUNIT_EXPECT_FALSE(test, status.parked);
+	KUNIT_EXPECT_EQ(test, status.references, 3);
+	KUNIT_EXPECT_EQ(test, status.attachments, 1);
+	ioasid_free(ioasid);
+	KUNIT_ASSERT_EQ(test, ioasid_query(test->priv, id, &status), 0);
+	KUNIT_EXPECT_TRUE(test, status.parked);
+	KUNIT_EXPECT_EQ(test, status.references, 2);
+	KUNIT_EXPECT_EQ(test, status.attachments, 1);
+	ioasid_detach(attachment);
+	KUNIT_ASSERT_EQ(test, ioasid_query(test->priv, id, &status), 0);
+	KUNIT_EXPECT_EQ(test, status.references, 1);
+	KUNIT_EXPECT_EQ(test, status.attachments, 0);
+	ioasid_put(ioasid);
+	KUNIT_EXPECT_EQ(test, ioasid_query(test->priv, id, &status), -ENOENT);
+	ioasid_set_free(other);
+}
+
+static void find_by_fd_wants_a_file_of_dev_ioasid(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_find_by_fd(-1, LOW)),
+			IS_ENABLED(CONFIG_IOASID_USER) ? -EBADF : -EOPNOTSUPP);
+}
+
+/* Contexts */
 
 static void the_last_put_may_come_with_interrupts_off(struct kunit *test)
 {
@@ -298,64 +861,362 @@ static void the_last_put_may_come_with_interrupts_off(struct kunit *test)
 	local_irq_restore(flags);
 }
 
-static void the_owner_may_put_instead_of_free(struct kunit *test)
+/* Of an active number, with all that it may have */
+static void the_last_put_may_come_under_a_spin_lock(struct kunit *test)
 {
-	struct ioasid *ioasid = must_alloc(test, test->priv);
-	unsigned int id = ioasid_id(ioasid);
-	struct ioasid_set_counts counts;
+	struct ioasid_set *set = must_have_set(test, 1);
+	static DEFINE_SPINLOCK(lock);
+	struct ioasid *ioasid;
 
+	set->charged = true;
+	ioasid = must_alloc(test, set);
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid, 1), 0);
 	ioasid_put(ioasid);
+	spin_lock(&lock);
 	ioasid_put(ioasid);
-	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, id));
-	ioasid_set_count(test->priv, &counts);
-	KUNIT_EXPECT_EQ(test, counts.active, 0);
+	spin_unlock(&lock);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&set->spids));
+	ioasid_set_free(set);
 }
 
-static void query_sees_parked_numbers_of_the_set(struct kunit *test)
-{
-	struct ioasid_set *other = ioasid_set_alloc(1);
-	struct ioasid *ioasid = must_alloc(test, test->priv);
-	unsigned int id = ioasid_id(ioasid);
-	struct ioasid_status status;
+struct interrupt {
+	struct hrtimer timer;
+	struct ioasid_set *set;
+	struct ioasid *parked, *active;
+	unsigned int id, spid;
+	bool in_hardirq, found, found_by_spid;
+	struct completion done;
+};
 
-	KUNIT_ASSERT_FALSE(test, IS_ERR(other));
-	KUNIT_EXPECT_EQ(test, ioasid_query(other, id, &status), -ENOENT);
-	KUNIT_ASSERT_EQ(test, ioasid_query(test->priv, id, &status), 0);
-	KUNIT_EXPECT_FALSE(test, status.parked);
-	KUNIT_EXPECT_EQ(test, status.references, 2);
-	ioasid_free(ioasid);
-	KUNIT_ASSERT_EQ(test, ioasid_query(test->priv, id, &status), 0);
-	KUNIT_EXPECT_TRUE(test, status.parked);
-	KUNIT_EXPECT_EQ(test, status.references, 1);
-	ioasid_put(ioasid);
-	KUNIT_EXPECT_EQ(test, ioasid_query(test->priv, id, &status), -ENOENT);
+static enum hrtimer_restart interrupt(struct hrtimer *timer)
+{
+	struct interrupt *irq = container_of(timer, struct interrupt, timer);
+	struct ioasid *ioasid;
+
+	irq->in_hardirq = in_hardirq();
+	ioasid = ioasid_find(irq->set, irq->id);
+	irq->found = ioasid == irq->active;
+	if (ioasid)
+		ioasid_put(ioasid);
+	ioasid = ioasid_find_by_spid(irq->set, irq->spid);
+	irq->found_by_spid = ioasid == irq->active;
+	if (ioasid)
+		ioasid_put(ioasid);
+
+	/* All that is left: nobody frees the set, which has no token */
+	ioasid_put(irq->parked);
+	ioasid_put(irq->active);
+	ioasid_set_put(irq->set);
+	complete(&irq->done);
+	return HRTIMER_NORESTART;
+}
+
+/* lockdep learns here that the locks are taken in an interrupt */
+static void interrupts_may_find_numbers_and_put_the_last_reference(struct kunit *test)
+{
+	struct interrupt irq = { .spid = 5 };
+
+	irq.set = must_have_set(test, 2);
+	irq.set->charged = true;
+	irq.parked = must_alloc(test, irq.set);
+	ioasid_free(irq.parked);
+	irq.active = must_alloc(test, irq.set);
+	irq.id = ioasid_id(irq.active);
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(irq.active, irq.spid), 0);
+	ioasid_put(irq.active);
+
+	init_completion(&irq.done);
+	hrtimer_init_on_stack(&irq.timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
+	irq.timer.function = interrupt;
+	hrtimer_start(&irq.timer, ms_to_ktime(1), HRTIMER_MODE_REL_HARD);
+	wait_for_completion(&irq.done);
+	hrtimer_cancel(&irq.timer);
+	destroy_hrtimer_on_stack(&irq.timer);
+
+	KUNIT_EXPECT_TRUE(test, irq.in_hardirq);
+	KUNIT_EXPECT_TRUE(test, irq.found);
+	KUNIT_EXPECT_TRUE(test, irq.found_by_spid);
+}
+
+/* Private IDs */
+
+static const struct spid_case {
+	const char *name;
+	unsigned int spid;
+	int error;
+} spid_cases[] = {
+	{ "zero", 0, 0 },
+	{ "as the number", LOW, 0 },
+	{ "the largest", IOASID_MAX, 0 },
+	{ "too large", IOASID_MAX + 1, -EINVAL },
+	{ "the number that is none", IOASID_INVALID, -EINVAL },
+};
+
+KUNIT_ARRAY_PARAM_DESC(spid, spid_cases, name);
+
+static void an_spid_and_its_number_lead_to_each_other(struct kunit *test)
+{
+	const struct spid_case *c = test->param_value;
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+
+	KUNIT_EXPECT_EQ(test, ioasid_spid(ioasid), IOASID_INVALID);
+	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, c->spid));
+	KUNIT_ASSERT_EQ(test, ioasid_bind_spid(ioasid, c->spid), c->error);
+	if (!c->error) {
+		KUNIT_EXPECT_EQ(test, ioasid_spid(ioasid), c->spid);
+		KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, c->spid),
+				    ioasid);
+		KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 3);
+		ioasid_put(ioasid);
+		KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, c->spid + 1));
+	} else {
+		KUNIT_EXPECT_EQ(test, ioasid_spid(ioasid), IOASID_INVALID);
+		KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, c->spid));
+	}
+	free_and_put(ioasid);
+}
+
+static void an_spid_is_one_numbers_and_a_number_has_one(struct kunit *test)
+{
+	struct ioasid *a = must_alloc(test, test->priv);
+	struct ioasid *b = must_alloc(test, test->priv);
+
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 1), 0);
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 1), -EBUSY);
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 2), -EBUSY);
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(b, 1), -EEXIST);
+	KUNIT_EXPECT_EQ(test, ioasid_spid(a), 1);
+	KUNIT_EXPECT_EQ(test, ioasid_spid(b), IOASID_INVALID);
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(b, 2), 0);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, 1), a);
+	ioasid_put(a);
+	free_and_put(a);
+	free_and_put(b);
+}
+
+static void each_set_has_spids_of_its_own(struct kunit *test)
+{
+	struct ioasid_set *other = must_have_set(test, 1);
+	struct ioasid *a = must_alloc(test, test->priv);
+	struct ioasid *b = must_alloc(test, other);
+
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 1), 0);
+	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(other, 1));
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(b, 1), 0);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, 1), a);
+	ioasid_put(a);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(other, 1), b);
+	ioasid_put(b);
+	free_and_put(a);
+	free_and_put(b);
 	ioasid_set_free(other);
 }
 
+static void free_makes_the_spid_free_at_once(struct kunit *test)
+{
+	struct ioasid *parked = must_alloc(test, test->priv);
+	struct ioasid *next = must_alloc(test, test->priv);
+
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(parked, 1), 0);
+	ioasid_free(parked);
+	KUNIT_EXPECT_EQ(test, ioasid_spid(parked), IOASID_INVALID);
+	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, 1));
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(parked, 2), -ESHUTDOWN);
+	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, 2));
+
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(next, 1), 0);
+	/* The end of the one that had it is nothing to the one that has it */
+	ioasid_unbind_spid(parked);
+	ioasid_put(parked);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, 1), next);
+	ioasid_put(next);
+	free_and_put(next);
+}
+
+static void unbind_makes_the_spid_free(struct kunit *test)
+{
+	struct ioasid *a = must_alloc(test, test->priv);
+	struct ioasid *b = must_alloc(test, test->priv);
+
+	ioasid_unbind_spid(a);
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 1), 0);
+	ioasid_unbind_spid(a);
+	KUNIT_EXPECT_EQ(test, ioasid_spid(a), IOASID_INVALID);
+	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, 1));
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(b, 1), 0);
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 2), 0);
+	ioasid_unbind_spid(a);
+	ioasid_unbind_spid(a);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, 1), b);
+	ioasid_put(b);
+	free_and_put(a);
+	free_and_put(b);
+}
+
+static void the_last_put_without_free_ends_the_spid(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	struct ioasid *next;
+
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid, 1), 0);
+	ioasid_put(ioasid);
+	ioasid_put(ioasid);
+	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, 1));
+	next = must_alloc(test, test->priv);
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(next, 1), 0);
+	free_and_put(next);
+}
+
+static void find_by_spid_takes_a_reference(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	unsigned int id = ioasid_id(ioasid);
+
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid, 1), 0);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, 1), ioasid);
+	free_and_put(ioasid);
+	KUNIT_EXPECT_TRUE(test, is_taken(test, id));
+	ioasid_put(ioasid);
+	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
+}
+
+/* Walks */
+
+#define WALKED	5
+
+/* Allocates LOW + 4, LOW + 3, ... LOW */
+static void alloc_downwards(struct kunit *test, struct ioasid **ioasid)
+{
+	int i;
+
+	for (i = WALKED - 1; i >= 0; i--)
+		ioasid[i] = must_alloc_id(test, test->priv, LOW + i);
+}
+
+static void a_walk_goes_up_through_the_active_numbers(struct kunit *test)
+{
+	struct ioasid_set *other = must_have_set(test, 1);
+	struct ioasid *ioasid[WALKED], *foreign, *at;
+	unsigned int next[] = { LOW, LOW + 1, LOW + 3, LOW + 4 };
+	int i, n = 0;
+
+	KUNIT_EXPECT_NULL(test, ioasid_set_next(test->priv, NULL));
+	alloc_downwards(test, ioasid);
+	foreign = must_alloc(test, other);
+	ioasid_free(ioasid[2]);
+	ioasid_set_for_each(test->priv, at) {
+		KUNIT_ASSERT_LT(test, n, ARRAY_SIZE(next));
+		KUNIT_EXPECT_EQ(test, ioasid_id(at), next[n++]);
+		KUNIT_EXPECT_EQ(test, refcount_read(&at->refs), 3);
+	}
+	KUNIT_EXPECT_EQ(test, n, ARRAY_SIZE(next));
+	for (i = 0; i < WALKED; i++) {
+		KUNIT_EXPECT_EQ(test, refcount_read(&ioasid[i]->refs), i == 2 ? 1 : 2);
+		free_and_put(ioasid[i]);
+	}
+	free_and_put(foreign);
+	ioasid_set_free(other);
+}
+
+/* At LOW + 1, the number so many further on goes */
+static const struct walk_case {
+	const char *name;
+	int offset;
+	bool recycled;
+	int steps;
+} walk_cases[] = {
+	{ "the one before is parked", -1, false, WALKED },
+	{ "the one before is recycled", -1, true, WALKED },
+	{ "the one at hand is parked", 0, false, WALKED },
+	{ "the one at hand is recycled", 0, true, WALKED },
+	{ "the next one is parked", 1, false, WALKED - 1 },
+	{ "the next one is recycled", 1, true, WALKED - 1 },
+	{ "the last one is parked", 3, false, WALKED - 1 },
+	{ "the last one is recycled", 3, true, WALKED - 1 },
+};
+
+KUNIT_ARRAY_PARAM_DESC(walk, walk_cases, name);
+
+static void a_walk_goes_on_when_numbers_go(struct kunit *test)
+{
+	const struct walk_case *c = test->param_value;
+	struct ioasid *ioasid[WALKED], *at;
+	unsigned int last = 0;
+	int i, steps = 0;
+
+	alloc_downwards(test, ioasid);
+	ioasid_set_for_each(test->priv, at) {
+		KUNIT_EXPECT_GT(test, ioasid_id(at), last);
+		last = ioasid_id(at);
+		steps++;
+		if (last != LOW + 1)
+			continue;
+		ioasid_free(ioasid[1 + c->offset]);
+		if (c->recycled) {
+			ioasid_put(ioasid[1 + c->offset]);
+			ioasid[1 + c->offset] = NULL;
+		}
+	}
+	KUNIT_EXPECT_EQ(test, steps, c->steps);
+	EXPECT_COUNTS(test, test->priv, WALKED - 1, c->recycled ? 0 : 1);
+	for (i = 0; i < WALKED; i++)
+		if (ioasid[i])
+			free_and_put(ioasid[i]);
+}
+
+static void who_leaves_a_walk_has_the_reference(struct kunit *test)
+{
+	struct ioasid *ioasid[WALKED], *at;
+	int i;
+
+	alloc_downwards(test, ioasid);
+	ioasid_set_for_each(test->priv, at)
+		if (ioasid_id(at) == LOW + 2)
+			break;
+	KUNIT_EXPECT_PTR_EQ(test, at, ioasid[2]);
+	for (i = 0; i < WALKED; i++)
+		KUNIT_EXPECT_EQ(test, refcount_read(&ioasid[i]->refs), i == 2 ? 3 : 2);
+	ioasid_put(at);
+	for (i = 0; i < WALKED; i++)
+		free_and_put(ioasid[i]);
+}
+
+static void a_walk_through_a_freed_set_is_short(struct kunit *test)
+{
+	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
+	struct ioasid *parked = must_alloc(test, set);
+
+	ioasid_set_free(set);
+	KUNIT_EXPECT_NULL(test, ioasid_set_next(set, NULL));
+	ioasid_put(parked);
+	KUNIT_EXPECT_NULL(test, ioasid_set_next(set, NULL));
+	ioasid_set_put(set);
+}
+
+/* The end of a set */
+
 static void set_free_parks_what_is_left(struct kunit *test)
 {
-	struct ioasid_set *set = ioasid_set_alloc(3);
+	struct ioasid_set *set = must_have_set(test, 3);
 	struct ioasid_attachment *attachment;
 	struct ioasid *held, *parked, *left;
 	unsigned int id;
 
-	KUNIT_ASSERT_FALSE(test, IS_ERR(set));
 	held = must_alloc(test, set);
 	parked = must_alloc(test, set);
 	left = must_alloc(test, set);
 	id = ioasid_id(left);
 	ioasid_put(left);
 	ioasid_free(parked);
-	attachment = attach(held, dev_a);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(attachment));
+	attachment = must_attach(test, held, dev_a);
 
 	ioasid_set_free(set);
 	/* Nobody held it, so it is gone; the others are somebody's still */
-	left = ioasid_alloc(test->priv, id, id);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(left));
-	free_and_put(left);
+	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
 	KUNIT_EXPECT_TRUE(test, held->parked);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 1);
+	EXPECT_COUNTS(test, set, 0, 2);
+	KUNIT_EXPECT_EQ(test, count(set).parks, 3);
 	ioasid_detach(attachment);
 	ioasid_put(held);
 	/* The set goes with the last of its numbers */
@@ -363,31 +1224,94 @@ static void set_free_parks_what_is_left(struct kunit *test)
 	ioasid_put(parked);
 }
 
+static void set_free_ends_the_spids(struct kunit *test)
+{
+	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
+	struct ioasid *ioasid = must_alloc(test, set);
+
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid, 1), 0);
+	ioasid_set_free(set);
+	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(set, 1));
+	KUNIT_EXPECT_EQ(test, ioasid_spid(ioasid), IOASID_INVALID);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&set->spids));
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid, 1), -ESHUTDOWN);
+	ioasid_put(ioasid);
+	ioasid_set_put(set);
+}
+
+static void a_freed_set_gives_no_numbers(struct kunit *test)
+{
+	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
+
+	KUNIT_EXPECT_FALSE(test, count(set).freed);
+	ioasid_set_free(set);
+	KUNIT_EXPECT_TRUE(test, count(set).freed);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -ESHUTDOWN);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, LOW)), -ESHUTDOWN);
+	EXPECT_COUNTS(test, set, 0, 0);
+	ioasid_set_put(set);
+}
+
+static struct test_token ending;
+
+static void expect_the_set_at_its_end(struct kunit *test, struct ioasid_set *set)
+{
+	unsigned int id;
+
+	for (id = LOW; id < LOW + 4; id++)
+		KUNIT_EXPECT_NULL(test, ioasid_find(set, id));
+	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(set, 1));
+	KUNIT_EXPECT_NULL(test, ioasid_set_next(set, NULL));
+	KUNIT_EXPECT_NULL(test, ioasid_set_find(&plain_token, &ending));
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -ESHUTDOWN);
+	EXPECT_COUNTS(test, set, 0, 4);
+}
+
+static void no_number_is_found_once_the_first_is_blocked(struct kunit *test)
+{
+	struct ioasid_set *set = must_have_token(test, &plain_token, &ending);
+	struct ioasid_attachment *attachment[4];
+	struct ioasid *ioasid[4];
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		ioasid[i] = must_alloc_id(test, set, LOW + i);
+		attachment[i] = must_attach(test, ioasid[i], dev_a);
+	}
+	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid[3], 1), 0);
+
+	hw.test = test;
+	hw.when_blocked = expect_the_set_at_its_end;
+	ioasid_set_free(set);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 4);
+	for (i = 0; i < 4; i++) {
+		ioasid_detach(attachment[i]);
+		ioasid_put(ioasid[i]);
+	}
+}
+
+/* Attachments */
+
 static void attach_holds_the_number(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
 	unsigned int id = ioasid_id(ioasid);
-	struct ioasid_attachment *attachment = attach(ioasid, dev_a);
+	struct ioasid_attachment *attachment = must_attach(test, ioasid, dev_a);
 
-	KUNIT_ASSERT_FALSE(test, IS_ERR(attachment));
 	free_and_put(ioasid);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, id, id)), -ENOSPC);
+	KUNIT_EXPECT_TRUE(test, is_taken(test, id));
 	ioasid_detach(attachment);
-	ioasid = ioasid_alloc(test->priv, id, id);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
-	free_and_put(ioasid);
+	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
 }
 
 static void free_blocks_each_attachment_once(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
-	struct ioasid_attachment *a = attach(ioasid, dev_a);
-	struct ioasid_attachment *b = attach(ioasid, dev_b);
+	struct ioasid_attachment *a = must_attach(test, ioasid, dev_a);
+	struct ioasid_attachment *b = must_attach(test, ioasid, dev_b);
 
-	KUNIT_ASSERT_FALSE(test, IS_ERR(a) || IS_ERR(b));
 	ioasid_detach(b);
-	b = attach(ioasid, dev_b);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(b));
+	b = must_attach(test, ioasid, dev_b);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 0);
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
@@ -406,19 +1330,54 @@ static void attach_to_a_parked_number_is_refused(struct kunit *test)
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(attach(ioasid, dev_a)), -ESHUTDOWN);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.attached), 0);
+	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 1);
 	ioasid_put(ioasid);
 }
 
 static void attach_of_the_same_device_twice_is_refused(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
-	struct ioasid_attachment *attachment = attach(ioasid, dev_a);
+	struct ioasid_attachment *attachment = must_attach(test, ioasid, dev_a);
 
-	KUNIT_ASSERT_FALSE(test, IS_ERR(attachment));
 	KUNIT_EXPECT_EQ(test, PTR_ERR(attach(ioasid, dev_a)), -EEXIST);
 	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 3);
+	KUNIT_EXPECT_EQ(test, ioasid->nr_attachments, 1);
+	ioasid_detach(attachment);
+	attachment = must_attach(test, ioasid, dev_a);
 	ioasid_detach(attachment);
 	free_and_put(ioasid);
+}
+
+static void a_device_may_attach_once_in_each_way(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	struct ioasid_attachment *a = must_attach(test, ioasid, dev_a);
+	struct ioasid_attachment *b;
+
+	b = ioasid_attach_ops(ioasid, dev_a, NULL, &other_hw_ops, "kunit");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(b));
+	KUNIT_EXPECT_EQ(test, ioasid->nr_attachments, 2);
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
+	ioasid_detach(a);
+	ioasid_detach(b);
+	ioasid_put(ioasid);
+}
+
+static void a_device_may_attach_to_several_numbers(struct kunit *test)
+{
+	struct ioasid *first = must_alloc(test, test->priv);
+	struct ioasid *second = must_alloc(test, test->priv);
+	struct ioasid_attachment *a = must_attach(test, first, dev_a);
+	struct ioasid_attachment *b = must_attach(test, second, dev_a);
+
+	ioasid_free(first);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 1);
+	KUNIT_EXPECT_FALSE(test, second->parked);
+	ioasid_detach(a);
+	ioasid_detach(b);
+	ioasid_put(first);
+	free_and_put(second);
 }
 
 static void a_failed_attach_leaves_no_trace(struct kunit *test)
@@ -435,6 +1394,23 @@ static void a_failed_attach_leaves_no_trace(struct kunit *test)
 }
 
 #ifdef CONFIG_IOMMU_API
+static void a_device_without_an_iommu_cannot_be_attached(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach(ioasid, dev_a, NULL, "kunit")),
+			-ENODEV);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach_default(ioasid, dev_a, "kunit")),
+			-ENODEV);
+	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 2);
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach(ioasid, dev_a, NULL, "kunit")),
+			-ESHUTDOWN);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach_default(ioasid, dev_a, "kunit")),
+			-ESHUTDOWN);
+	ioasid_put(ioasid);
+}
+
 static void the_kernels_own_numbers_are_of_the_same_space(struct kunit *test)
 {
 	struct dev_iommu iommu = { .max_pasids = LOW };
@@ -446,7 +1422,9 @@ static void the_kernels_own_numbers_are_of_the_same_space(struct kunit *test)
 	KUNIT_ASSERT_NE(test, pasid, IOMMU_PASID_INVALID);
 	KUNIT_EXPECT_LT(test, pasid, iommu.max_pasids);
 	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, pasid));
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, pasid, pasid)), -ENOSPC);
+	KUNIT_EXPECT_TRUE(test, is_taken(test, pasid));
+	KUNIT_EXPECT_EQ(test, misc_cg_res_total_usage(MISC_CG_RES_IOASID),
+			before.charged);
 
 	/* As __mmdrop() may */
 	local_irq_save(flags);
@@ -454,121 +1432,977 @@ static void the_kernels_own_numbers_are_of_the_same_space(struct kunit *test)
 	local_irq_restore(flags);
 	KUNIT_EXPECT_EQ(test, iommu_alloc_global_pasid(&dev), pasid);
 	iommu_free_global_pasid(pasid);
+}
 
-	iommu.max_pasids = 0;
-	KUNIT_EXPECT_EQ(test, iommu_alloc_global_pasid(&dev), IOMMU_PASID_INVALID);
+static const struct pasids_case {
+	const char *name;
+	unsigned int max_pasids;
+	bool allocated;
+} pasids_cases[] = {
+	{ "no PASIDs", 0, false },
+	{ "only that of DMA without PASID", 1, false },
+	{ "a bit", 2, true },
+	{ "20 bits", IOASID_MAX + 1, true },
+	{ "more than there are", UINT_MAX, true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(pasids, pasids_cases, name);
+
+static void the_kernels_own_numbers_are_what_the_device_supports(struct kunit *test)
+{
+	const struct pasids_case *c = test->param_value;
+	struct dev_iommu iommu = { .max_pasids = c->max_pasids };
+	struct device dev = { .iommu = &iommu };
+	ioasid_t pasid = iommu_alloc_global_pasid(&dev);
+
+	KUNIT_EXPECT_EQ(test, pasid != IOMMU_PASID_INVALID, c->allocated);
+	if (pasid == IOMMU_PASID_INVALID)
+		return;
+	KUNIT_EXPECT_LT(test, pasid, c->max_pasids);
+	iommu_free_global_pasid(pasid);
+}
+#endif
+
+/* Where numbers come from */
+
+static void numbers_come_from_the_source_and_go_back_to_it(struct kunit *test)
+{
+	struct ioasid *first, *second;
+	unsigned long flags;
+
+	ASSERT_NO_NUMBERS_ARE_OUT(test);
+	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
+	first = ioasid_alloc(test->priv, LOW + 10, LOW + 19);
+	second = ioasid_alloc(test->priv, LOW + 10, LOW + 19);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(first) || IS_ERR(second));
+	if (!IS_ERR(first) && !IS_ERR(second)) {
+		KUNIT_EXPECT_EQ(test, ioasid_id(first), LOW + 19);
+		KUNIT_EXPECT_EQ(test, ioasid_id(second), LOW + 18);
+		ioasid_free(first);
+		KUNIT_EXPECT_EQ(test, bitmap_weight(source.taken, HIGH - LOW + 1), 2);
+		local_irq_save(flags);
+		ioasid_put(first);
+		local_irq_restore(flags);
+		KUNIT_EXPECT_TRUE(test, source.freed_with_irqs_off);
+		KUNIT_EXPECT_FALSE(test, test_bit(19, source.taken));
+		free_and_put(second);
+	}
+	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
+
+	first = must_alloc(test, test->priv);
+	KUNIT_EXPECT_EQ(test, ioasid_id(first), LOW);
+	free_and_put(first);
+}
+
+static const struct source_case {
+	const char *name;
+	unsigned int min, max;
+	int error;	/* of the source */
+	int result;
+} source_cases[] = {
+	{ "it has none", LOW, HIGH, -ENOSPC, -ENOSPC },
+	{ "an error of its own", LOW, HIGH, -EIO, -EIO },
+	{ "it is not asked for what is no range", HIGH, LOW, -EIO, -EINVAL },
+	{ "not of its numbers", IOASID_MAX, IOASID_MAX, 0, -ENOSPC },
+};
+
+KUNIT_ARRAY_PARAM_DESC(source, source_cases, name);
+
+static void an_error_of_the_source_comes_through(struct kunit *test)
+{
+	const struct source_case *c = test->param_value;
+	struct ioasid *ioasid;
+
+	ASSERT_NO_NUMBERS_ARE_OUT(test);
+	source.error = c->error;
+	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
+	ioasid = ioasid_alloc(test->priv, c->min, c->max);
+	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(ioasid), c->result);
+	if (!IS_ERR(ioasid))
+		free_and_put(ioasid);
+	/* What failed is not out */
+	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
+}
+
+static void a_number_that_cannot_be_had_goes_back_to_the_source(struct kunit *test)
+{
+	struct ioasid_set *set = must_have_set(test, 0);
+
+	ASSERT_NO_NUMBERS_ARE_OUT(test);
+	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(source.taken, HIGH - LOW + 1));
+	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
+	ioasid_set_free(set);
+}
+
+static void the_source_stays_while_numbers_are_out(struct kunit *test)
+{
+	struct ioasid *ioasid;
+
+	ASSERT_NO_NUMBERS_ARE_OUT(test);
+	ioasid = must_alloc(test, test->priv);
+	KUNIT_EXPECT_EQ(test, ioasid_register_source(&test_source), -EBUSY);
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_EQ(test, ioasid_register_source(&test_source), -EBUSY);
+	ioasid_put(ioasid);
+
+	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
+	ioasid = ioasid_alloc(test->priv, LOW, HIGH);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
+	if (!IS_ERR(ioasid)) {
+		KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), -EBUSY);
+		ioasid_free(ioasid);
+		KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), -EBUSY);
+		ioasid_put(ioasid);
+	}
+	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
+}
+
+static void there_is_one_source_at_a_time(struct kunit *test)
+{
+	ASSERT_NO_NUMBERS_ARE_OUT(test);
+	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), -EBUSY);
+	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
+	KUNIT_EXPECT_EQ(test, ioasid_register_source(&test_source), -EBUSY);
+	KUNIT_EXPECT_EQ(test, ioasid_register_source(&other_source), -EBUSY);
+	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&other_source), -EBUSY);
+	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
+	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), -EBUSY);
+}
+
+/* The misc cgroup */
+
+#ifdef CONFIG_CGROUP_MISC
+static u64 charged(void)
+{
+	return misc_cg_res_total_usage(MISC_CG_RES_IOASID) - before.charged;
+}
+
+static void a_number_is_charged_until_it_is_recycled(struct kunit *test)
+{
+	struct ioasid_set *set = must_have_set(test, 2);
+	struct misc_cg *cg = get_current_misc_cg();
+	struct ioasid *first, *second;
+
+	set->charged = true;
+	first = must_alloc(test, set);
+	KUNIT_EXPECT_PTR_EQ(test, first->cg, cg);
+	KUNIT_EXPECT_EQ(test, charged(), 1);
+	second = must_alloc(test, set);
+	KUNIT_EXPECT_EQ(test, charged(), 2);
+	ioasid_free(first);
+	KUNIT_EXPECT_EQ(test, charged(), 2);
+	ioasid_put(first);
+	KUNIT_EXPECT_EQ(test, charged(), 1);
+	ioasid_set_free(set);
+	KUNIT_EXPECT_EQ(test, charged(), 1);
+	ioasid_put(second);
+	KUNIT_EXPECT_EQ(test, charged(), 0);
+	put_misc_cg(cg);
+}
+
+static void the_kernels_own_sets_are_not_charged(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+
+	KUNIT_EXPECT_NULL(test, ioasid->cg);
+	KUNIT_EXPECT_EQ(test, charged(), 0);
+	free_and_put(ioasid);
+}
+
+static void alloc_beyond_what_the_cgroup_may_have_is_refused(struct kunit *test)
+{
+	struct ioasid_set *set = must_have_set(test, 2);
+	struct misc_cg *cg = get_current_misc_cg();
+	u64 most = IOASID_MAX - before.charged - 1;
+	struct ioasid *ioasid, *next;
+
+	set->charged = true;
+	KUNIT_ASSERT_EQ(test, misc_cg_try_charge(MISC_CG_RES_IOASID, cg, most), 0);
+	ioasid = ioasid_alloc(set, LOW, HIGH);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EBUSY);
+	KUNIT_EXPECT_EQ(test, charged(), most + 1);
+	EXPECT_COUNTS(test, set, 1, 0);
+	/* Only who is charged is refused */
+	next = ioasid_alloc(test->priv, LOW + 1, LOW + 1);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(next));
+	if (!IS_ERR(next))
+		free_and_put(next);
+	if (!IS_ERR(ioasid)) {
+		ioasid_free(ioasid);
+		KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EBUSY);
+		ioasid_put(ioasid);
+	}
+	ioasid = ioasid_alloc(set, LOW, HIGH);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
+	if (!IS_ERR(ioasid))
+		free_and_put(ioasid);
+	misc_cg_uncharge(MISC_CG_RES_IOASID, cg, most);
+	put_misc_cg(cg);
+	ioasid_set_free(set);
+}
+#endif
+
+/* Who has it */
+
+#ifdef CONFIG_IOASID_REF_TRACKER
+#define SHOWN	256
+
+/* What debugfs shows of the holders */
+static const char *shown(struct kunit *test, struct ioasid *ioasid)
+{
+	struct seq_file m = { .size = SHOWN };
+
+	m.buf = kunit_kzalloc(test, SHOWN, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, m.buf);
+	ioasid_tracker_show(ioasid, &m);
+	KUNIT_ASSERT_LT(test, m.count, SHOWN);
+	return m.buf;
+}
+
+/* The same by hand: each %s is the test's task */
+static const char *held_by(struct kunit *test, const char *format)
+{
+	char *text = kunit_kzalloc(test, SHOWN, GFP_KERNEL);
+	char task[TASK_COMM_LEN + 16];
+
+	KUNIT_ASSERT_NOT_NULL(test, text);
+	snprintf(task, sizeof(task), "%s/%d", current->comm,
+		 task_tgid_nr(current));
+	snprintf(text, SHOWN, format, task, task, task);
+	return text;
+}
+
+static void the_owner_is_named_until_free(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+
+	KUNIT_EXPECT_STREQ(test, shown(test, ioasid),
+			   held_by(test, " held by owner (%s)"));
+	ioasid_get(ioasid);
+	KUNIT_EXPECT_STREQ(test, shown(test, ioasid),
+			   held_by(test, " held by owner (%s)"));
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_STREQ(test, shown(test, ioasid), "");
+	ioasid_put(ioasid);
+	ioasid_put(ioasid);
+}
+
+static void an_attachment_is_named_until_detach(struct kunit *test)
+{
+	const char *all = " held by owner (%s), kunit (%s, kunit-0), kunit (%s, kunit-1)";
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	struct ioasid_attachment *a = must_attach(test, ioasid, dev_a);
+	struct ioasid_attachment *b = must_attach(test, ioasid, dev_b);
+
+	KUNIT_EXPECT_EQ(test, PTR_ERR(attach(ioasid, dev_a)), -EEXIST);
+	KUNIT_EXPECT_STREQ(test, shown(test, ioasid), held_by(test, all));
+	ioasid_detach(a);
+	KUNIT_EXPECT_STREQ(test, shown(test, ioasid),
+			   held_by(test, " held by owner (%s), kunit (%s, kunit-1)"));
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_STREQ(test, shown(test, ioasid),
+			   held_by(test, " held by kunit (%s, kunit-1)"));
+	ioasid_detach(b);
+	KUNIT_EXPECT_STREQ(test, shown(test, ioasid), "");
+	ioasid_put(ioasid);
+}
+
+static void a_holder_is_named_while_it_is_tracked(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	struct ioasid_tracker tracker;
+	unsigned long flags;
+
+	ioasid_track(ioasid, &tracker, "guest", NULL);
+	KUNIT_EXPECT_STREQ(test, shown(test, ioasid),
+			   held_by(test, " held by owner (%s), guest (%s)"));
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_STREQ(test, shown(test, ioasid),
+			   held_by(test, " held by guest (%s)"));
+
+	local_irq_save(flags);
+	ioasid_untrack(ioasid, &tracker);
+	ioasid_put(ioasid);
+	local_irq_restore(flags);
+}
+
+static void a_long_list_of_holders_is_cut(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	char buf[16];
+	struct seq_file m = { .buf = buf, .size = sizeof(buf) };
+
+	/* seq_file comes again with a larger buffer then */
+	ioasid_tracker_show(ioasid, &m);
+	KUNIT_EXPECT_TRUE(test, seq_has_overflowed(&m));
+	free_and_put(ioasid);
+}
+#endif
+
+/* Without memory */
+
+#if defined(CONFIG_FAILSLAB) && defined(CONFIG_FAULT_INJECTION_DEBUG_FS)
+/* It is a static variable, but its files in debugfs point at its parts */
+static void *failslab_part(struct kunit *test, const char *name)
+{
+	struct dentry *dir = debugfs_lookup("failslab", NULL);
+	struct dentry *file = debugfs_lookup(name, dir);
+	void *part;
+
+	KUNIT_ASSERT_NOT_NULL(test, dir);
+	KUNIT_ASSERT_NOT_NULL(test, file);
+	part = d_inode(file)->i_private;
+	dput(file);
+	dput(dir);
+	return part;
+}
+
+struct needy {
+	struct ioasid_set *set;
+	struct ioasid *ioasid;		/* a number of the set */
+	struct test_token token;
+	void *made;
+};
+
+/* The ID that is next needs memory for a node in the xarray, else it is a lower one */
+static void go_to_the_end_of_a_node(struct kunit *test)
+{
+	struct ioasid_set *set;
+	u32 id;
+
+	do {
+		set = must_have_set(test, 1);
+		id = set->id;
+		ioasid_set_free(set);
+	} while ((id + 1) % XA_CHUNK_SIZE);
+}
+
+static int make_set(struct needy *needy)
+{
+	needy->made = ioasid_set_alloc(1, &counted_token, &needy->token);
+	return PTR_ERR_OR_ZERO(needy->made);
+}
+
+static void unmake_set(struct needy *needy)
+{
+	ioasid_set_free(needy->made);
+}
+
+/* Shares no node in the xarrays with the set's other number, needs an IDA's bitmap */
+#define FAR	IOASID_MAX
+
+static int make_number(struct needy *needy)
+{
+	needy->made = ioasid_alloc(needy->set, FAR, FAR);
+	return PTR_ERR_OR_ZERO(needy->made);
+}
+
+static void unmake_number(struct needy *needy)
+{
+	free_and_put(needy->made);
+}
+
+static int make_attachment(struct needy *needy)
+{
+	needy->made = attach(needy->ioasid, dev_a);
+	return PTR_ERR_OR_ZERO(needy->made);
+}
+
+static void unmake_attachment(struct needy *needy)
+{
+	ioasid_detach(needy->made);
+}
+
+static int make_spid(struct needy *needy)
+{
+	return ioasid_bind_spid(needy->ioasid, IOASID_MAX);
+}
+
+static void unmake_spid(struct needy *needy)
+{
+	ioasid_unbind_spid(needy->ioasid);
+}
+
+static const struct memory_case {
+	const char *name;
+	int (*make)(struct needy *needy);
+	void (*unmake)(struct needy *needy);
+	bool lasting;
+} memory_cases[] = {
+	{ "ioasid_set_alloc, once", make_set, unmake_set, false },
+	{ "ioasid_set_alloc, for good", make_set, unmake_set, true },
+	{ "ioasid_alloc, once", make_number, unmake_number, false },
+	{ "ioasid_alloc, for good", make_number, unmake_number, true },
+	{ "ioasid_attach, once", make_attachment, unmake_attachment, false },
+	{ "ioasid_attach, for good", make_attachment, unmake_attachment, true },
+	{ "ioasid_bind_spid, once", make_spid, unmake_spid, false },
+	{ "ioasid_bind_spid, for good", make_spid, unmake_spid, true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(memory, memory_cases, name);
+
+/*
+ * The first allocation fails, then the second, and so on until there is none
+ * left to fail. What comes after the one that fails succeeds, or fails too: the
+ * xarray tries again.
+ */
+static void what_finds_no_memory_leaves_nothing(struct kunit *test)
+{
+	struct fault_attr *fault = container_of(failslab_part(test, "probability"),
+						struct fault_attr, probability);
+	bool *spares_sleepers = failslab_part(test, "ignore-gfp-wait");
+	const struct memory_case *c = test->param_value;
+	unsigned int nth, left, failures = 0;
+	unsigned long spid;
+	int ret;
+
+	KUNIT_ASSERT_EQ(test, fault->probability, 0);
+	fault->task_filter = true;
+	fault->probability = 100;
+	atomic_set(&fault->times, -1);
+	fault->verbose = 0;
+	*spares_sleepers = false;
+
+	for (nth = 1; nth < 100; nth++) {
+		struct needy needy = { .set = must_have_set(test, 2) };
+
+		needy.set->charged = true;
+		needy.ioasid = must_alloc(test, needy.set);
+		go_to_the_end_of_a_node(test);
+
+		current->fail_nth = nth;
+		current->make_it_fail = c->lasting;
+		ret = c->make(&needy);
+		current->make_it_fail = false;
+		left = current->fail_nth;
+		current->fail_nth = 0;
+
+		if (left)
+			KUNIT_EXPECT_EQ(test, ret, 0);
+		else if (ret)
+			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+		failures += !!ret;
+		if (!ret)
+			c->unmake(&needy);
+
+		EXPECT_COUNTS(test, needy.set, 1, 0);
+		KUNIT_EXPECT_EQ(test, refcount_read(&needy.ioasid->refs), 2);
+		KUNIT_EXPECT_EQ(test, needy.ioasid->nr_attachments, 0);
+		KUNIT_EXPECT_EQ(test, ioasid_spid(needy.ioasid), IOASID_INVALID);
+		spid = 0;
+		KUNIT_EXPECT_NULL(test, xa_find(&needy.set->spids, &spid,
+						ULONG_MAX, XA_PRESENT));
+		KUNIT_EXPECT_EQ(test, misc_cg_res_total_usage(MISC_CG_RES_IOASID),
+				before.charged + IS_ENABLED(CONFIG_CGROUP_MISC));
+		KUNIT_EXPECT_EQ(test, needy.token.gets, needy.token.puts);
+		KUNIT_EXPECT_EQ(test, nr_sets(), before.sets + 2);
+		KUNIT_EXPECT_FALSE(test, is_taken(test, FAR));
+		free_and_put(needy.ioasid);
+		ioasid_set_free(needy.set);
+		if (left)
+			break;
+	}
+	fault->probability = 0;
+	fault->task_filter = false;
+	*spares_sleepers = true;
+
+	KUNIT_EXPECT_LT(test, nth, 100);
+	KUNIT_EXPECT_GT(test, nth, 1);
+	if (c->lasting)
+		KUNIT_EXPECT_GT(test, failures, 0);
+	kunit_info(test, "%u of %u times without memory\n", failures, nth - 1);
 }
 #endif
 
 /*
- * Threads that allocate, find, free, attach and put in the same few numbers.
- * What must hold: a number that a thread has a reference to stays the same
- * object, and at the end nothing is left.
+ * Races: threads that take turns for a while, and what must hold whatever the
+ * order. One CPU without preemption changes threads where they sleep, and that
+ * is where the hardware, or the turn itself, does.
  */
-#define RACES		2000
-
-struct racer {
-	struct ioasid_set *set;
-	struct completion *done;
-	struct device *dev;
-	int errors;
+struct race {
+	struct ioasid_set *set, *other;
+	struct ioasid *handed_over;
+	unsigned long end;
+	struct completion done;
+	atomic_t met;		/* how often it came to what the race is about */
+	atomic_t inside;
+	bool registered;
+	const char *wrong;	/* what did not hold */
 };
 
-static int race(void *data)
+struct racer {
+	struct race *race;
+	int who;
+	void (*turn)(struct racer *racer);
+};
+
+#define RACE_EXPECT(race, condition)					\
+do {									\
+	if (!(condition))						\
+		WRITE_ONCE((race)->wrong, #condition);			\
+} while (0)
+
+static int take_turns(void *data)
 {
 	struct racer *racer = data;
-	struct ioasid_attachment *attachment;
-	struct ioasid *ioasid, *other;
-	unsigned int id;
-	int i;
+	struct race *race = racer->race;
 
-	for (i = 0; i < RACES; i++) {
-		id = LOW + get_random_u32_below(3);
-		ioasid = i % 2 ? ioasid_find(racer->set, id) :
-				 ioasid_alloc(racer->set, id, id);
-		if (IS_ERR_OR_NULL(ioasid))
-			continue;
-		if (ioasid_id(ioasid) != id)
-			racer->errors++;
-		attachment = attach(ioasid, racer->dev);
-		if (!IS_ERR(attachment)) {
-			if (i % 3)
-				ioasid_free(ioasid);
-			ioasid_detach(attachment);
-		} else if (PTR_ERR(attachment) != -ESHUTDOWN) {
-			racer->errors++;
-		}
-		if (i % 5)
-			ioasid_free(ioasid);
-		/* Held, so nobody else can have got the number */
-		other = ioasid_alloc(racer->set, id, id);
-		if (!IS_ERR(other)) {
-			racer->errors++;
-			free_and_put(other);
-		}
-		ioasid_put(ioasid);
+	do {
+		racer->turn(racer);
 		cond_resched();
-	}
-	complete(racer->done);
+	} while (time_before(jiffies, race->end));
+	complete(&race->done);
 	return 0;
 }
 
-static void racing_threads_leave_nothing(struct kunit *test)
+/* One thread takes the one kind of turns, all others the other kind */
+static void run_race(struct kunit *test, struct race *race,
+		     void (*one)(struct racer *racer),
+		     void (*others)(struct racer *racer))
 {
-	struct racer racers[RACERS] = {};
-	DECLARE_COMPLETION_ONSTACK(done);
+	struct racer racers[RACERS];
 	struct task_struct *task;
-	struct ioasid_set_counts counts;
-	struct ioasid *ioasid;
 	int i, started = 0;
 
+	hw.slow = true;
+	init_completion(&race->done);
+	race->end = jiffies + HZ;
 	for (i = 0; i < RACERS; i++) {
-		racers[i].set = test->priv;
-		racers[i].done = &done;
-		racers[i].dev = &devs[i];
-		task = kthread_run(race, &racers[i], "ioasid-race/%d", i);
+		racers[i].race = race;
+		racers[i].who = i;
+		racers[i].turn = i ? others : one;
+		task = kthread_run(take_turns, &racers[i], "ioasid-race/%d", i);
 		KUNIT_EXPECT_FALSE(test, IS_ERR(task));
 		started += !IS_ERR(task);
 	}
 	for (i = 0; i < started; i++)
-		wait_for_completion(&done);
-	for (i = 0; i < RACERS; i++)
-		KUNIT_EXPECT_EQ(test, racers[i].errors, 0);
+		wait_for_completion(&race->done);
+	KUNIT_EXPECT_STREQ(test, race->wrong ?: "", "");
+	KUNIT_EXPECT_GT(test, atomic_read(&race->met), 0);
+}
 
-	for (i = 0; i < 3; i++) {
-		ioasid = ioasid_find(test->priv, LOW + i);
-		if (ioasid)
-			free_and_put(ioasid);
+/* All of it in the same few numbers; who has a reference has the number */
+static void turn_of_all_kinds(struct racer *racer)
+{
+	struct ioasid_attachment *attachment;
+	struct race *race = racer->race;
+	struct ioasid *ioasid, *other;
+	unsigned int id, dice = get_random_u32_below(30);
+
+	id = LOW + get_random_u32_below(3);
+	ioasid = dice % 2 ? ioasid_find(race->set, id) :
+			    ioasid_alloc(race->set, id, id);
+	if (IS_ERR_OR_NULL(ioasid))
+		return;
+	RACE_EXPECT(race, ioasid_id(ioasid) == id);
+	attachment = attach(ioasid, &devs[racer->who]);
+	if (!IS_ERR(attachment)) {
+		atomic_inc(&race->met);
+		if (dice % 3)
+			ioasid_free(ioasid);
+		ioasid_detach(attachment);
+	} else {
+		RACE_EXPECT(race, PTR_ERR(attachment) == -ESHUTDOWN);
 	}
-	ioasid_set_count(test->priv, &counts);
-	KUNIT_EXPECT_EQ(test, counts.active, 0);
+	if (dice % 5)
+		ioasid_free(ioasid);
+	other = ioasid_alloc(race->set, id, id);
+	RACE_EXPECT(race, PTR_ERR(other) == -ENOSPC);
+	if (!IS_ERR(other))
+		free_and_put(other);
+	ioasid_put(ioasid);
+}
+
+static void racing_threads_leave_nothing(struct kunit *test)
+{
+	struct race race = { .set = test->priv };
+	struct ioasid *ioasid;
+
+	run_race(test, &race, turn_of_all_kinds, turn_of_all_kinds);
+	ioasid_set_for_each(test->priv, ioasid)
+		ioasid_free(ioasid);
+}
+
+/* One thread's number is freed by another, at best by two */
+static void turn_to_hand_over(struct racer *racer)
+{
+	struct race *race = racer->race;
+	struct ioasid *ioasid, *found;
+	unsigned int id;
+
+	ioasid = ioasid_alloc(race->set, LOW, LOW + RACERS * 2);
+	RACE_EXPECT(race, !IS_ERR(ioasid));
+	if (IS_ERR(ioasid))
+		return;
+	atomic_inc(&race->met);
+	found = ioasid_find(race->set, ioasid_id(ioasid));
+	RACE_EXPECT(race, found == ioasid || (!found && READ_ONCE(ioasid->parked)));
+	if (found)
+		ioasid_put(found);
+	ioasid = xchg(&race->handed_over, ioasid);
+	if (!ioasid)
+		return;
+
+	id = ioasid_id(ioasid);
+	sleep_at_times();
+	ioasid_get(ioasid);
+	ioasid_free(ioasid);
+	ioasid_put(ioasid);
+	/* Parked, and still mine: nobody finds it, nobody is given it */
+	RACE_EXPECT(race, !ioasid_find(race->set, id));
+	found = ioasid_alloc(race->set, id, id);
+	RACE_EXPECT(race, PTR_ERR(found) == -ENOSPC);
+	ioasid_put(ioasid);
+
+	found = ioasid_find(race->set, LOW + get_random_u32_below(RACERS * 2));
+	if (found) {
+		ioasid_free(found);
+		ioasid_put(found);
+	}
+}
+
+static void each_number_is_parked_once_whoever_frees(struct kunit *test)
+{
+	struct race race = { .set = test->priv };
+
+	run_race(test, &race, turn_to_hand_over, turn_to_hand_over);
+	if (race.handed_over)
+		free_and_put(race.handed_over);
+	KUNIT_EXPECT_EQ(test, count(test->priv).parks, atomic_read(&race.met));
+}
+
+static void turn_to_recycle(struct racer *racer)
+{
+	struct race *race = racer->race;
+	struct ioasid *ioasid = ioasid_alloc(race->set, LOW, LOW);
+
+	if (IS_ERR(ioasid)) {
+		/* It is a finder's still */
+		RACE_EXPECT(race, PTR_ERR(ioasid) == -ENOSPC);
+		sleep_at_times();
+		return;
+	}
+	sleep_at_times();
+	if (get_random_u32_below(2))
+		ioasid_free(ioasid);
+	else
+		ioasid_put(ioasid);
+	ioasid_put(ioasid);
+}
+
+static void turn_to_find(struct racer *racer)
+{
+	struct race *race = racer->race;
+	struct ioasid *ioasid = ioasid_find(race->set, LOW), *other;
+
+	if (!ioasid) {
+		sleep_at_times();
+		return;
+	}
+	atomic_inc(&race->met);
+	RACE_EXPECT(race, ioasid_id(ioasid) == LOW);
+	sleep_at_times();
+	other = ioasid_alloc(race->other, LOW, LOW);
+	RACE_EXPECT(race, PTR_ERR(other) == -ENOSPC);
+	if (!IS_ERR(other))
+		free_and_put(other);
+	ioasid_put(ioasid);
+}
+
+static void what_is_found_is_not_recycled(struct kunit *test)
+{
+	struct race race = { .set = test->priv };
+
+	race.other = must_have_set(test, 10);
+	run_race(test, &race, turn_to_recycle, turn_to_find);
+	ioasid_set_free(race.other);
+}
+
+static void turn_to_take_the_last(struct racer *racer)
+{
+	struct race *race = racer->race;
+	struct ioasid *ioasid = ioasid_alloc(race->set, LOW, LOW);
+
+	if (IS_ERR(ioasid)) {
+		RACE_EXPECT(race, PTR_ERR(ioasid) == -ENOSPC);
+		sleep_at_times();
+		return;
+	}
+	atomic_inc(&race->met);
+	RACE_EXPECT(race, atomic_inc_return(&race->inside) == 1);
+	sleep_at_times();
+	ioasid_free(ioasid);
+	atomic_dec(&race->inside);
+	ioasid_put(ioasid);
+}
+
+static void the_last_number_is_one_threads_at_a_time(struct kunit *test)
+{
+	struct race race = { .set = test->priv };
+
+	run_race(test, &race, turn_to_take_the_last, turn_to_take_the_last);
+	KUNIT_EXPECT_EQ(test, count(test->priv).parks, atomic_read(&race.met));
+}
+
+static void turn_to_free_the_set(struct racer *racer)
+{
+	struct race *race = racer->race;
+	struct ioasid_set *set;
+
+	set = ioasid_set_alloc(RACERS, &plain_token, race);
+	RACE_EXPECT(race, !IS_ERR(set));
+	if (IS_ERR(set))
+		return;
+	ioasid_set_get(set);
+	schedule_timeout_uninterruptible(1);
+	ioasid_set_free(set);
+	RACE_EXPECT(race, !ioasid_set_find(&plain_token, race));
+	RACE_EXPECT(race, !count(set).active);
+	RACE_EXPECT(race, !ioasid_set_next(set, NULL));
+	RACE_EXPECT(race, PTR_ERR(ioasid_alloc(set, LOW, HIGH)) == -ESHUTDOWN);
+	ioasid_set_put(set);
+}
+
+static void turn_to_use_the_set(struct racer *racer)
+{
+	struct ioasid_attachment *attachment;
+	struct race *race = racer->race;
+	struct ioasid_set *set;
+	struct ioasid *ioasid;
+	int ret;
+
+	set = ioasid_set_find(&plain_token, race);
+	if (!set) {
+		sleep_at_times();
+		return;
+	}
+	ioasid = ioasid_alloc(set, LOW, HIGH);
+	if (IS_ERR(ioasid)) {
+		ret = PTR_ERR(ioasid);
+		RACE_EXPECT(race, ret == -ESHUTDOWN || ret == -EDQUOT);
+		sleep_at_times();
+		goto out;
+	}
+	atomic_inc(&race->met);
+	attachment = attach(ioasid, &devs[racer->who]);
+	RACE_EXPECT(race, !IS_ERR(attachment) || PTR_ERR(attachment) == -ESHUTDOWN);
+	ret = ioasid_bind_spid(ioasid, racer->who);
+	RACE_EXPECT(race, !ret || ret == -ESHUTDOWN || ret == -EEXIST);
+	sleep_at_times();
+	/* Else it is the set's end that frees it */
+	if (get_random_u32_below(2))
+		ioasid_free(ioasid);
+	if (!IS_ERR(attachment))
+		ioasid_detach(attachment);
+	ioasid_put(ioasid);
+out:
+	ioasid_set_put(set);
+}
+
+static void set_free_leaves_no_number_active(struct kunit *test)
+{
+	struct race race = {};
+
+	run_race(test, &race, turn_to_free_the_set, turn_to_use_the_set);
+}
+
+static void turn_to_bind(struct racer *racer)
+{
+	unsigned int spid = get_random_u32_below(2);
+	struct ioasid_attachment *attachment;
+	struct race *race = racer->race;
+	struct ioasid *ioasid, *found;
+	int ret;
+
+	ioasid = ioasid_alloc(race->set, LOW, HIGH);
+	RACE_EXPECT(race, !IS_ERR(ioasid));
+	if (IS_ERR(ioasid))
+		return;
+	attachment = attach(ioasid, &devs[racer->who]);
+	RACE_EXPECT(race, !IS_ERR(attachment));
+	ret = ioasid_bind_spid(ioasid, spid);
+	RACE_EXPECT(race, !ret || ret == -EEXIST);
+	sleep_at_times();
+	if (!ret) {
+		atomic_inc(&race->met);
+		found = ioasid_find_by_spid(race->set, spid);
+		RACE_EXPECT(race, found == ioasid || READ_ONCE(ioasid->parked));
+		if (found)
+			ioasid_put(found);
+	}
+	/* Somebody else's, who is told nothing */
+	found = ioasid_find_by_spid(race->set, 1 - spid);
+	if (found) {
+		sleep_at_times();
+		ioasid_free(found);
+		RACE_EXPECT(race, ioasid_spid(found) == IOASID_INVALID);
+		RACE_EXPECT(race, ioasid_bind_spid(found, spid) == -ESHUTDOWN);
+		ioasid_put(found);
+	}
+	if (get_random_u32_below(2))
+		ioasid_unbind_spid(ioasid);
+	ioasid_free(ioasid);
+	if (!IS_ERR(attachment))
+		ioasid_detach(attachment);
+	ioasid_put(ioasid);
+}
+
+static void an_spid_leads_to_its_number_until_it_is_freed(struct kunit *test)
+{
+	struct race race = { .set = test->priv };
+
+	run_race(test, &race, turn_to_bind, turn_to_bind);
+}
+
+static void turn_to_change_the_source(struct racer *racer)
+{
+	struct race *race = racer->race;
+	int ret;
+
+	if (!race->registered) {
+		ret = ioasid_register_source(&test_source);
+		if (!ret) {
+			race->registered = true;
+			atomic_inc(&race->met);
+		}
+	} else {
+		ret = ioasid_unregister_source(&test_source);
+		if (!ret) {
+			race->registered = false;
+			RACE_EXPECT(race, bitmap_empty(source.taken, HIGH - LOW + 1));
+		}
+	}
+	RACE_EXPECT(race, !ret || ret == -EBUSY);
+	sleep_at_times();
+}
+
+static void turn_to_alloc(struct racer *racer)
+{
+	struct race *race = racer->race;
+	struct ioasid *ioasid = ioasid_alloc(race->set, LOW, HIGH);
+
+	RACE_EXPECT(race, !IS_ERR(ioasid));
+	if (IS_ERR(ioasid))
+		return;
+	sleep_at_times();
+	free_and_put(ioasid);
+	sleep_at_times();
+}
+
+/* test_source and ida_free() complain of numbers that they have not given */
+static void numbers_go_back_to_where_they_came_from(struct kunit *test)
+{
+	struct race race = { .set = test->priv };
+
+	ASSERT_NO_NUMBERS_ARE_OUT(test);
+	run_race(test, &race, turn_to_change_the_source, turn_to_alloc);
+	if (race.registered)
+		KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
 }
 
 static struct kunit_case ioasid_test_cases[] = {
+	KUNIT_CASE(a_set_is_found_by_its_token),
+	KUNIT_CASE(tokens_of_different_types_never_meet),
+	KUNIT_CASE(a_set_without_a_type_is_not_found),
+	KUNIT_CASE(a_token_belongs_to_one_set),
+	KUNIT_CASE(a_freed_set_is_not_found_though_it_is_kept),
+	KUNIT_CASE(a_set_keeps_its_token_until_it_is_freed),
+	KUNIT_CASE(an_mm_is_kept_but_not_its_address_space),
+	KUNIT_CASE(a_set_is_listed_until_the_last_put),
+	KUNIT_CASE(sets_are_found_and_put_with_interrupts_off),
+
 	KUNIT_CASE_PARAM(alloc_gives_a_number_in_the_range, range_gen_params),
 	KUNIT_CASE(alloc_gives_the_lowest_free_number),
 	KUNIT_CASE(alloc_of_a_taken_number_is_refused),
 	KUNIT_CASE(alloc_of_the_last_number_in_a_range),
+	KUNIT_CASE(alloc_gives_two_references),
 	KUNIT_CASE(quota_counts_parked_numbers),
-	KUNIT_CASE(a_failed_alloc_does_not_count),
+	KUNIT_CASE(a_set_without_quota_has_no_numbers),
+	KUNIT_CASE_PARAM(a_refused_alloc_leaves_nothing, refused_gen_params),
+#ifdef CONFIG_UML
+	KUNIT_CASE_SLOW(the_whole_space_can_be_taken),
+#endif
+
 	KUNIT_CASE(free_parks_until_the_last_put),
 	KUNIT_CASE(free_twice_is_harmless),
+	KUNIT_CASE(counts_are_of_the_set),
 	KUNIT_CASE(find_takes_a_reference),
 	KUNIT_CASE(find_does_not_see_what_is_not_active_in_the_set),
 	KUNIT_CASE(a_holder_of_a_parked_number_may_split_its_reference),
-	KUNIT_CASE(the_last_put_may_come_with_interrupts_off),
+	KUNIT_CASE(a_number_at_its_end_is_not_taken_again),
 	KUNIT_CASE(the_owner_may_put_instead_of_free),
 	KUNIT_CASE(query_sees_parked_numbers_of_the_set),
+	KUNIT_CASE(find_by_fd_wants_a_file_of_dev_ioasid),
+
+	KUNIT_CASE(the_last_put_may_come_with_interrupts_off),
+	KUNIT_CASE(the_last_put_may_come_under_a_spin_lock),
+	KUNIT_CASE(interrupts_may_find_numbers_and_put_the_last_reference),
+
+	KUNIT_CASE_PARAM(an_spid_and_its_number_lead_to_each_other, spid_gen_params),
+	KUNIT_CASE(an_spid_is_one_numbers_and_a_number_has_one),
+	KUNIT_CASE(each_set_has_spids_of_its_own),
+	KUNIT_CASE(free_makes_the_spid_free_at_once),
+	KUNIT_CASE(unbind_makes_the_spid_free),
+	KUNIT_CASE(the_last_put_without_free_ends_the_spid),
+	KUNIT_CASE(find_by_spid_takes_a_reference),
+
+	KUNIT_CASE(a_walk_goes_up_through_the_active_numbers),
+	KUNIT_CASE_PARAM(a_walk_goes_on_when_numbers_go, walk_gen_params),
+	KUNIT_CASE(who_leaves_a_walk_has_the_reference),
+	KUNIT_CASE(a_walk_through_a_freed_set_is_short),
+
 	KUNIT_CASE(set_free_parks_what_is_left),
+	KUNIT_CASE(set_free_ends_the_spids),
+	KUNIT_CASE(a_freed_set_gives_no_numbers),
+	KUNIT_CASE(no_number_is_found_once_the_first_is_blocked),
+
 	KUNIT_CASE(attach_holds_the_number),
 	KUNIT_CASE(free_blocks_each_attachment_once),
 	KUNIT_CASE(attach_to_a_parked_number_is_refused),
 	KUNIT_CASE(attach_of_the_same_device_twice_is_refused),
+	KUNIT_CASE(a_device_may_attach_once_in_each_way),
+	KUNIT_CASE(a_device_may_attach_to_several_numbers),
 	KUNIT_CASE(a_failed_attach_leaves_no_trace),
 #ifdef CONFIG_IOMMU_API
+	KUNIT_CASE(a_device_without_an_iommu_cannot_be_attached),
 	KUNIT_CASE(the_kernels_own_numbers_are_of_the_same_space),
+	KUNIT_CASE_PARAM(the_kernels_own_numbers_are_what_the_device_supports,
+			 pasids_gen_params),
 #endif
+
+	KUNIT_CASE(numbers_come_from_the_source_and_go_back_to_it),
+	KUNIT_CASE_PARAM(an_error_of_the_source_comes_through, source_gen_params),
+	KUNIT_CASE(a_number_that_cannot_be_had_goes_back_to_the_source),
+	KUNIT_CASE(the_source_stays_while_numbers_are_out),
+	KUNIT_CASE(there_is_one_source_at_a_time),
+
+#ifdef CONFIG_CGROUP_MISC
+	KUNIT_CASE(a_number_is_charged_until_it_is_recycled),
+	KUNIT_CASE(the_kernels_own_sets_are_not_charged),
+	KUNIT_CASE(alloc_beyond_what_the_cgroup_may_have_is_refused),
+#endif
+
+#ifdef CONFIG_IOASID_REF_TRACKER
+	KUNIT_CASE(the_owner_is_named_until_free),
+	KUNIT_CASE(an_attachment_is_named_until_detach),
+	KUNIT_CASE(a_holder_is_named_while_it_is_tracked),
+	KUNIT_CASE(a_long_list_of_holders_is_cut),
+#endif
+
+#if defined(CONFIG_FAILSLAB) && defined(CONFIG_FAULT_INJECTION_DEBUG_FS)
+	KUNIT_CASE_PARAM(what_finds_no_memory_leaves_nothing, memory_gen_params),
+#endif
+
 	KUNIT_CASE_SLOW(racing_threads_leave_nothing),
+	KUNIT_CASE_SLOW(each_number_is_parked_once_whoever_frees),
+	KUNIT_CASE_SLOW(what_is_found_is_not_recycled),
+	KUNIT_CASE_SLOW(the_last_number_is_one_threads_at_a_time),
+	KUNIT_CASE_SLOW(set_free_leaves_no_number_active),
+	KUNIT_CASE_SLOW(an_spid_leads_to_its_number_until_it_is_freed),
+	KUNIT_CASE_SLOW(numbers_go_back_to_where_they_came_from),
 	{}
 };
 
