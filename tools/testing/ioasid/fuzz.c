@@ -1,0 +1,934 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Drives the core with what libFuzzer gives, and compares all that it does with
+ * the model.
+ *
+ * An input is a row of phases. In a sequential one each call is compared before
+ * the next is made. In a parallel one up to three tasks make up to four calls
+ * each, and the model must know an order of their steps that explains all of
+ * it. The tasks are threads, or they change where the input says so.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ioasid-priv.h"
+#include "model.h"
+#include "shim.h"
+
+#define DEVS		2
+#define MAX_HISTORY	512
+#define OP_BYTES	4
+#define SCHEDULE_BYTES	8
+
+/* --- what is attached to */
+
+/* The core only tells devices apart */
+static char devices[DEVS];
+
+/*
+ * An attachment: in place of the domain, which the core only hands on. Who
+ * checks a free reads state and number under no lock. What orders the moves is
+ * the core's lock alone: the thread sanitizer looks after their count.
+ */
+struct hw {
+	int state;
+	unsigned int moves;
+	const struct ioasid *ioasid;
+};
+
+enum { IDLE, ATTACHED, BLOCKED };
+
+static struct hw hw[BANKS][BANK_ATTACHMENTS];
+static struct hw hw_fails;
+
+static void hw_move(struct ioasid_attachment *attachment, int from, int or_from,
+		    int to)
+{
+	struct hw *h = (struct hw *)attachment->domain;
+	const struct ioasid *ioasid = attachment->ioasid;
+	int state = __atomic_load_n(&h->state, __ATOMIC_RELAXED);
+
+	lockdep_assert_held(&ioasid->set->lock);
+	if (state != from && state != or_from)
+		shim_bug("an attachment goes from state %d to %d", state, to);
+	if (state != IDLE && h->ioasid != ioasid)
+		shim_bug("an attachment of another number");
+	sched_point();
+	h->moves++;
+	__atomic_store_n(&h->ioasid, ioasid, __ATOMIC_RELAXED);
+	__atomic_store_n(&h->state, to, __ATOMIC_RELAXED);
+}
+
+static int hw_attach(struct ioasid_attachment *attachment)
+{
+	if (attachment->ioasid->parked)
+		shim_bug("attach to a parked number");
+	if ((struct hw *)attachment->domain == &hw_fails)
+		return -EIO;
+	hw_move(attachment, IDLE, IDLE, ATTACHED);
+	return 0;
+}
+
+static void hw_block(struct ioasid_attachment *attachment)
+{
+	if (!attachment->ioasid->parked)
+		shim_bug("block of an active number");
+	hw_move(attachment, ATTACHED, ATTACHED, BLOCKED);
+}
+
+static void hw_detach(struct ioasid_attachment *attachment)
+{
+	hw_move(attachment, ATTACHED, BLOCKED, IDLE);
+}
+
+static const struct ioasid_attachment_ops hw_ops = {
+	.attach = hw_attach,
+	.block = hw_block,
+	.detach = hw_detach,
+	.name = "fuzz",
+};
+
+/* --- another source of numbers: the highest first */
+
+static u8 others[IOASID_MAX + 1];
+static DEFINE_SPINLOCK(others_lock);
+
+static int other_alloc(unsigned int min, unsigned int max)
+{
+	unsigned long flags;
+	int ret = -ENOSPC;
+	unsigned int id;
+
+	spin_lock_irqsave(&others_lock, flags);
+	for (id = max; id >= min && ret < 0; id--) {
+		if (others[id])
+			continue;
+		others[id] = true;
+		ret = id;
+	}
+	spin_unlock_irqrestore(&others_lock, flags);
+	return ret;
+}
+
+static void other_free(unsigned int id)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&others_lock, flags);
+	if (!others[id])
+		shim_bug("number %u goes back to a source that did not give it", id);
+	others[id] = false;
+	spin_unlock_irqrestore(&others_lock, flags);
+}
+
+static const struct ioasid_source other_source = {
+	.alloc = other_alloc,
+	.free = other_free,
+};
+
+/* --- tokens */
+
+static struct mm_struct mms[2];
+
+static const struct ioasid_token_type plain_tokens = {
+	.name = "fuzz",
+};
+
+/* The third has the value of the first, and another type */
+static const struct {
+	const struct ioasid_token_type *type;
+	struct mm_struct *value;
+} tokens[] = {
+	{ NULL, NULL },
+	{ &ioasid_token_mm, &mms[0] },
+	{ &ioasid_token_mm, &mms[1] },
+	{ &plain_tokens, &mms[0] },
+};
+
+/* --- the handles of each task, and what was done */
+
+static struct bank {
+	struct ioasid_set *set[BANK_SETS];
+	struct ioasid *number[BANK_NUMBERS];
+	struct ioasid_attachment *attachment[BANK_ATTACHMENTS];
+} banks[BANKS];
+
+static struct model model;
+static const void *real_sets[MODEL_SETS];
+static const void *real_numbers[MODEL_NUMBERS];
+
+static struct phase {
+	bool parallel;
+	bool threads;
+	int tasks;
+	int nr[BANKS];
+	struct op op[BANKS][MAX_OPS];
+	struct result result[BANKS][MAX_OPS];
+	u8 schedule[SCHEDULE_BYTES];
+} phases[MAX_HISTORY], *phase;
+static struct model model_before;
+static unsigned int clock_now;
+
+static struct {
+	unsigned long inputs, phases, calls;
+} statistics;
+
+const void *real_set(int index)
+{
+	return real_sets[index];
+}
+
+const void *real_number(int index)
+{
+	return real_numbers[index];
+}
+
+static const char *const names[CODES] = {
+	[SET_ALLOC] = "set_alloc", [SET_FREE] = "set_free",
+	[SET_GET] = "set_get", [SET_PUT] = "set_put",
+	[SET_FIND] = "set_find", [ALLOC] = "alloc", [FREE] = "free",
+	[DROP] = "put the owner's", [GET] = "get", [PUT] = "put",
+	[FIND] = "find", [FIND_SPID] = "find_by_spid", [NEXT] = "set_next",
+	[ATTACH] = "attach", [DETACH] = "detach", [QUERY] = "query",
+	[COUNT] = "set_count", [BIND] = "bind_spid", [UNBIND] = "unbind_spid",
+	[SPID] = "spid", [REGISTER] = "register_source",
+	[UNREGISTER] = "unregister_source", [LIMIT] = "limit the cgroup",
+	[RECLAIM] = "a grace period", [WATCH] = "a look at all sets",
+};
+
+static void print_op(const struct op *op, const struct result *r)
+{
+	fprintf(stderr, "    task %u: %s(", op->bank, names[op->code]);
+	switch (op->code) {
+	case SET_ALLOC:
+		fprintf(stderr, "quota %u, token %u%s", op->quota, op->token,
+			op->charged ? ", charged" : "");
+		break;
+	case SET_GET:
+		fprintf(stderr, "set@%u, to set@%u", op->set, op->to);
+		break;
+	case SET_PUT:
+		fprintf(stderr, "set@%u", op->to);
+		break;
+	case SET_FIND:
+		fprintf(stderr, "token %u, to set@%u", op->token, op->to);
+		break;
+	case ALLOC:
+		fprintf(stderr, "set@%u, %u..%u, to number@%u", op->set, op->min,
+			op->max, op->to);
+		break;
+	case FIND:
+		fprintf(stderr, "set@%u, %u, to number@%u", op->set, op->min,
+			op->to);
+		break;
+	case FIND_SPID:
+		fprintf(stderr, "set@%u, %u, to number@%u", op->set,
+			spids[op->spid], op->to);
+		break;
+	case GET:
+		fprintf(stderr, "number@%u, to number@%u", op->number, op->to);
+		break;
+	case NEXT:
+		fprintf(stderr, "set@%u, number@%u", op->set, op->number);
+		break;
+	case ATTACH:
+		fprintf(stderr, "number@%u, dev%u%s, to attachment@%u",
+			op->number, op->dev, op->dev_fails ? " that fails" : "",
+			op->attachment);
+		break;
+	case DETACH:
+		fprintf(stderr, "attachment@%u", op->attachment);
+		break;
+	case QUERY:
+		fprintf(stderr, "set@%u, %u", op->set, op->min);
+		break;
+	case COUNT:
+		fprintf(stderr, "set@%u", op->set);
+		break;
+	case BIND:
+		fprintf(stderr, "number@%u, %u", op->number, spids[op->spid]);
+		break;
+	case LIMIT:
+		fprintf(stderr, "%u", op->quota);
+		break;
+	case FREE: case DROP: case PUT: case UNBIND: case SPID:
+		fprintf(stderr, "number@%u", op->number);
+		break;
+	}
+	fprintf(stderr, ")%s%s", op->atomic ? " in interrupt" : "",
+		op->fail_nowait ? " short of memory" : "");
+	if (op->fail_nth)
+		fprintf(stderr, " failing allocation %u", op->fail_nth);
+	if (!r->end)
+		fprintf(stderr, r->begin ? " ...\n" : ": not begun\n");
+	else if (r->skipped)
+		fprintf(stderr, ": skipped\n");
+	else if (r->ret)
+		fprintf(stderr, " = -%s [%u-%u]\n", strerrorname_np(-r->ret),
+			r->begin, r->end);
+	else if (op->code == QUERY)
+		fprintf(stderr, " = %s, %u references, %u attachments [%u-%u]\n",
+			r->count[0] ? "parked" : "active", r->count[1],
+			r->count[2], r->begin, r->end);
+	else if (op->code == COUNT)
+		fprintf(stderr, " = quota %u, %u active, %u parked, %u parks%s [%u-%u]\n",
+			r->count[0], r->count[1], r->count[2], r->count[3],
+			r->count[4] ? ", freed" : "", r->begin, r->end);
+	else if (op->code == SET_FIND || (op->code == FIND && !r->found) ||
+		 (op->code == FIND_SPID && !r->found) ||
+		 (op->code == NEXT && !r->found))
+		fprintf(stderr, " = %s [%u-%u]\n", r->found ? "a set" : "NULL",
+			r->begin, r->end);
+	else
+		fprintf(stderr, " = %u [%u-%u]\n", r->value, r->begin, r->end);
+}
+
+void print_history(void)
+{
+	static unsigned long printed;
+	const struct phase *p;
+	int i, j;
+
+	/* At an abort it comes here from two sides */
+	if (!phase || printed == statistics.inputs)
+		return;
+	printed = statistics.inputs;
+	fprintf(stderr, "What was done ([when it began-when it ended]):\n");
+	for (p = phases; p <= phase; p++) {
+		if (p->parallel) {
+			fprintf(stderr, "  %d %s at once:", p->tasks,
+				p->threads ? "threads" : "tasks");
+			for (i = 0; i < SCHEDULE_BYTES && !p->threads; i++)
+				fprintf(stderr, " %02x", p->schedule[i]);
+			fputc('\n', stderr);
+		}
+		for (i = 0; i < p->tasks; i++)
+			for (j = 0; j < p->nr[i]; j++)
+				print_op(&p->op[i][j], &p->result[i][j]);
+	}
+	fprintf(stderr, "The model before the last of it:\n");
+	model_print(&model_before);
+}
+
+/* --- one call */
+
+static void check_blocked(const struct ioasid *ioasid, const struct ioasid_set *set)
+{
+	const struct ioasid *n;
+	int i, j;
+
+	for (i = 0; i < BANKS; i++) {
+		for (j = 0; j < BANK_ATTACHMENTS; j++) {
+			if (__atomic_load_n(&hw[i][j].state, __ATOMIC_RELAXED) != ATTACHED)
+				continue;
+			n = __atomic_load_n(&hw[i][j].ioasid, __ATOMIC_RELAXED);
+			if (n == ioasid || (set && n->set == set))
+				shim_bug("free returned, and an attachment is not blocked");
+		}
+	}
+}
+
+/* As debugfs does */
+static void watch(void)
+{
+	struct ioasid_set_counts counts;
+	struct ioasid_set *set;
+	unsigned long id;
+
+	rcu_read_lock();
+	xa_for_each(&ioasid_sets, id, set) {
+		if (!refcount_inc_not_zero(&set->refs))
+			continue;
+		rcu_read_unlock();
+		ioasid_set_count(set, &counts);
+		ioasid_set_put(set);
+		rcu_read_lock();
+	}
+	rcu_read_unlock();
+}
+
+static void *unless_error(void *p, struct result *r)
+{
+	if (!IS_ERR(p))
+		return p;
+	r->ret = PTR_ERR(p);
+	return NULL;
+}
+
+/* The same question is asked of the model's handles, see allowed() there */
+static bool allowed(const struct bank *b, const struct op *op)
+{
+	const struct ioasid *n = b->number[op->number];
+
+	switch (op->code) {
+	case SET_ALLOC:
+		return !b->set[0] && op->fresh != 0xff;
+	case SET_FREE:
+		return b->set[0];
+	case SET_GET:
+		return b->set[op->set] && !b->set[op->to];
+	case SET_PUT:
+		return b->set[op->to];
+	case SET_FIND:
+		return !b->set[op->to];
+	case ALLOC:
+		return b->set[op->set] && !b->number[op->to] && op->fresh != 0xff;
+	case FIND:
+	case FIND_SPID:
+		return b->set[op->set] && !b->number[op->to];
+	case QUERY:
+	case COUNT:
+		return b->set[op->set];
+	case NEXT:
+		return b->set[op->set] && (!n || n->set == b->set[op->set]);
+	case DROP:
+		return n && !n->parked && refcount_read(&n->refs) == 2 &&
+		       !n->nr_attachments;
+	case GET:
+		return n && !b->number[op->to];
+	case ATTACH:
+		return n && !b->attachment[op->attachment];
+	case DETACH:
+		return b->attachment[op->attachment];
+	case FREE:
+	case PUT:
+	case BIND:
+	case UNBIND:
+	case SPID:
+		return n;
+	}
+	return true;
+}
+
+static void call(const struct op *op, struct result *r)
+{
+	struct bank *b = &banks[op->bank];
+	struct ioasid_set *set = b->set[op->set];
+	struct ioasid **number = &b->number[op->number];
+	struct ioasid_set_counts counts;
+	struct ioasid_status status;
+	struct ioasid_attachment *attachment;
+	struct hw *h;
+
+	switch (op->code) {
+	case SET_ALLOC:
+		set = unless_error(ioasid_set_alloc(op->quota, tokens[op->token].type,
+						    tokens[op->token].value), r);
+		r->found = set;
+		if (!set)
+			break;
+		if (op->charged)
+			set->charged = true;
+		b->set[0] = set;
+		break;
+	case SET_FREE:
+		set = b->set[0];
+		ioasid_set_free(set);
+		/* With threads about, that can be another set by now */
+		if (!phase->threads)
+			check_blocked(NULL, set);
+		b->set[0] = NULL;
+		break;
+	case SET_GET:
+		b->set[op->to] = ioasid_set_get(set);
+		break;
+	case SET_PUT:
+		ioasid_set_put(b->set[op->to]);
+		b->set[op->to] = NULL;
+		break;
+	case SET_FIND:
+		b->set[op->to] = ioasid_set_find(tokens[op->token].type,
+						 tokens[op->token].value);
+		r->found = b->set[op->to];
+		break;
+	case ALLOC:
+		b->number[op->to] = unless_error(ioasid_alloc(set, op->min, op->max), r);
+		r->found = b->number[op->to];
+		if (r->found)
+			r->value = ioasid_id(r->found);
+		break;
+	case FREE:
+		ioasid_free(*number);
+		check_blocked(*number, NULL);
+		break;
+	case DROP:
+		ioasid_put(*number);
+		ioasid_put(*number);
+		*number = NULL;
+		break;
+	case GET:
+		b->number[op->to] = ioasid_get(*number);
+		break;
+	case PUT:
+		ioasid_put(*number);
+		*number = NULL;
+		break;
+	case FIND:
+	case FIND_SPID:
+		b->number[op->to] = op->code == FIND ? ioasid_find(set, op->min) :
+				    ioasid_find_by_spid(set, spids[op->spid]);
+		r->found = b->number[op->to];
+		if (r->found)
+			r->value = ioasid_id(r->found);
+		break;
+	case NEXT:
+		*number = ioasid_set_next(set, *number);
+		r->found = *number;
+		if (r->found)
+			r->value = ioasid_id(r->found);
+		break;
+	case ATTACH:
+		h = op->dev_fails ? &hw_fails : &hw[op->bank][op->attachment];
+		attachment = ioasid_attach_ops(*number,
+					       (struct device *)&devices[op->dev],
+					       (struct iommu_domain *)h, &hw_ops,
+					       "fuzz");
+		b->attachment[op->attachment] = unless_error(attachment, r);
+		break;
+	case DETACH:
+		ioasid_detach(b->attachment[op->attachment]);
+		b->attachment[op->attachment] = NULL;
+		break;
+	case QUERY:
+		r->ret = ioasid_query(set, op->min, &status);
+		if (r->ret)
+			break;
+		r->count[0] = status.parked;
+		r->count[1] = status.references;
+		r->count[2] = status.attachments;
+		break;
+	case COUNT:
+		ioasid_set_count(set, &counts);
+		r->count[0] = counts.quota;
+		r->count[1] = counts.active;
+		r->count[2] = counts.parked;
+		r->count[3] = counts.parks;
+		r->count[4] = counts.freed;
+		break;
+	case BIND:
+		r->ret = ioasid_bind_spid(*number, spids[op->spid]);
+		break;
+	case UNBIND:
+		ioasid_unbind_spid(*number);
+		break;
+	case SPID:
+		r->value = ioasid_spid(*number);
+		break;
+	case REGISTER:
+		r->ret = ioasid_register_source(&other_source);
+		break;
+	case UNREGISTER:
+		r->ret = ioasid_unregister_source(&other_source);
+		break;
+	case LIMIT:
+		shim_cg.limit = op->quota;
+		break;
+	case RECLAIM:
+		rcu_reclaim();
+		break;
+	case WATCH:
+		watch();
+		break;
+	}
+}
+
+static void do_op(const struct op *op, struct result *r, bool threads)
+{
+	struct task *me = current;
+
+	r->begin = __atomic_add_fetch(&clock_now, 1, __ATOMIC_RELAXED);
+	r->skipped = !allowed(&banks[op->bank], op);
+	if (!r->skipped) {
+		me->failed = false;
+		me->fail_nth = op->fail_nth;
+		me->fail_nowait = op->fail_nowait;
+		me->irq_off += op->atomic;
+		call(op, r);
+		me->irq_off -= op->atomic;
+		me->fail_nth = 0;
+		me->fail_nowait = false;
+		r->failed = me->failed;
+		if (me->locks || me->spin_depth || me->rcu_depth || me->irq_off)
+			shim_bug("a lock, or RCU, is not let go");
+	}
+	r->end = __atomic_add_fetch(&clock_now, 1, __ATOMIC_RELAXED);
+	/* What each call can return, apart for alone and with others */
+	sched_reached(op->code * 16 + phase->parallel * 512 +
+		      (r->skipped ? 0 : r->ret ? 8 + -r->ret % 8 : 1 + !r->found));
+	/* As early as can be; but it orders threads that nothing else does */
+	if (!threads)
+		rcu_reclaim();
+}
+
+/* --- phases */
+
+static void remember(const struct op *op, const struct result *r)
+{
+	if (op->code == SET_ALLOC && r->found)
+		real_sets[op->fresh] = r->found;
+	if (op->code == ALLOC && r->found)
+		real_numbers[op->fresh] = r->found;
+}
+
+static bool number_matches(const struct model_number *m, const struct ioasid *n)
+{
+	return ioasid_id(n) == m->id && n->parked == m->parked &&
+	       refcount_read(&n->refs) == m->refs &&
+	       n->nr_attachments == m->attachments &&
+	       ioasid_spid(n) == (m->spid == NO_SPID ? IOASID_INVALID : spids[m->spid]);
+}
+
+static bool set_matches(const struct model *model, int index, struct ioasid_set *s)
+{
+	const struct model_set *m = &model->set[index];
+	const struct model_number *n;
+	struct ioasid_set_counts counts;
+	struct ioasid_status status;
+
+	/* Those too that nobody here holds */
+	for (n = model->number; n < model->number + MODEL_NUMBERS; n++)
+		if (n->stage == PUBLISHED && n->set == index &&
+		    (ioasid_query(s, n->id, &status) ||
+		     status.parked != n->parked ||
+		     status.references != n->refs ||
+		     status.attachments != n->attachments))
+			return false;
+	ioasid_set_count(s, &counts);
+	return counts.quota == m->quota && counts.active == m->active &&
+	       counts.parked == m->parked && counts.parks == m->parks &&
+	       refcount_read(&s->refs) == m->refs &&
+	       counts.freed == m->freed;
+}
+
+bool real_matches(const struct model *m)
+{
+	int mm_count[2] = { };
+	int i, j;
+
+	for (i = 0; i < BANKS; i++) {
+		const struct model_bank *mb = &m->bank[i];
+		struct bank *b = &banks[i];
+
+		for (j = 0; j < BANK_SETS; j++) {
+			if (!mb->set[j] != !b->set[j])
+				return false;
+			if (b->set[j] &&
+			    (b->set[j] != real_sets[mb->set[j] - 1] ||
+			     !set_matches(m, mb->set[j] - 1, b->set[j])))
+				return false;
+		}
+		for (j = 0; j < BANK_NUMBERS; j++) {
+			if (!mb->number[j] != !b->number[j])
+				return false;
+			if (b->number[j] &&
+			    (b->number[j] != real_numbers[mb->number[j] - 1] ||
+			     !number_matches(&m->number[mb->number[j] - 1],
+					     b->number[j])))
+				return false;
+		}
+		for (j = 0; j < BANK_ATTACHMENTS; j++) {
+			int want = IDLE;
+
+			if (!mb->attachment[j] != !b->attachment[j])
+				return false;
+			if (mb->attachment[j])
+				want = m->number[mb->attachment[j] - 1].parked ?
+				       BLOCKED : ATTACHED;
+			if (hw[i][j].state != want)
+				return false;
+		}
+	}
+	for (i = 0; i < MODEL_SETS; i++)
+		if (m->set[i].token == 1 || m->set[i].token == 2)
+			mm_count[m->set[i].token - 1]++;
+	return mm_count[0] == mms[0].mm_count && mm_count[1] == mms[1].mm_count &&
+	       shim_cg.usage == m->charged && (u64)shim_cg.refs == m->charged;
+}
+
+static void explain(void)
+{
+	struct history h = { .tasks = phase->tasks };
+	bool gave_up = false;
+	int i, j;
+
+	for (i = 0; i < phase->tasks; i++) {
+		h.ops[i] = phase->nr[i];
+		h.op[i] = phase->op[i];
+		h.result[i] = phase->result[i];
+		for (j = 0; j < phase->nr[i]; j++)
+			remember(&phase->op[i][j], &phase->result[i][j]);
+	}
+	statistics.calls += phase->nr[0] + phase->nr[1] + phase->nr[2];
+	if (sched_raced())
+		shim_bug("a data race, see above");
+	if (model_explain(&model, &h, &gave_up))
+		return;
+	shim_bug(gave_up ? "the model gave up" : phase->parallel ?
+		 "no order of the calls explains what they returned, or left behind" :
+		 "the last call did not do, or return, what the model does");
+}
+
+static void run_one(const struct op *op)
+{
+	if (phase == &phases[MAX_HISTORY - 1])
+		shim_bug("the input is too long");
+	phase = phase ? phase + 1 : phases;
+	memset(phase, 0, sizeof(*phase));
+	phase->tasks = 1;
+	phase->nr[0] = 1;
+	phase->op[0][0] = *op;
+	model_before = model;
+	do_op(op, &phase->result[0][0], false);
+	explain();
+}
+
+static int nr_done;
+
+/* What comes before is there for the task, and what it did for who goes on */
+static void task(int me)
+{
+	int i;
+
+	__atomic_load_n(&nr_done, __ATOMIC_ACQUIRE);
+	for (i = 0; i < phase->nr[me]; i++)
+		do_op(&phase->op[me][i], &phase->result[me][i], phase->threads);
+	__atomic_fetch_add(&nr_done, 1, __ATOMIC_RELEASE);
+}
+
+static void run_parallel(void)
+{
+	model_before = model;
+	statistics.phases++;
+	__atomic_store_n(&nr_done, 0, __ATOMIC_RELEASE);
+	if (phase->threads)
+		sched_run_threads(phase->tasks, task);
+	else
+		sched_run(phase->tasks, task, phase->schedule, SCHEDULE_BYTES);
+	if (__atomic_load_n(&nr_done, __ATOMIC_ACQUIRE) != phase->tasks)
+		shim_bug("a task did not end");
+	explain();
+	rcu_reclaim();
+}
+
+/* --- from bytes to calls */
+
+static const u32 ranges[][2] = {
+	{ 1, 4 }, { 1, IOASID_MAX }, { 3, 3 }, { 1, 2 }, { 7, 9 },
+	{ 1022, 1026 }, { IOASID_MAX - 1, IOASID_MAX }, { 4, 9 },
+	{ 0, 4 }, { 5, 4 }, { IOASID_MAX, IOASID_MAX + 1 }, { ~0U, ~0U },
+};
+
+static const u32 ids[] = {
+	1, 2, 3, 4, 7, 8, 1022, 1023, 1024, IOASID_MAX - 1, IOASID_MAX,
+	0, IOASID_MAX + 1, ~0U, 5, 6,
+};
+
+static const u32 quotas[] = { 2, 1, 3, 6, ~0U, 0, 4, 2 };
+
+#define PICK(table, x)	((table)[(x) % (sizeof(table) / sizeof((table)[0]))])
+
+static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
+		   int *fresh_numbers)
+{
+	u8 arg = in[2], how = in[3];
+	int fresh = -1;
+
+	memset(op, 0, sizeof(*op));
+	op->code = in[0] % CODES;
+	op->bank = (in[1] & 3) % BANKS;
+	op->set = (in[1] >> 2 & 3) % BANK_SETS;
+	op->number = (in[1] >> 4 & 3) % BANK_NUMBERS;
+	op->to = (in[1] >> 6) % BANK_NUMBERS;
+	op->attachment = in[1] >> 6 & 1;
+	op->dev = arg & 1;
+	op->dev_fails = (how & 0x60) == 0x60;
+	op->token = arg & 3;
+	op->spid = arg & 3;
+	op->min = PICK(ids, arg);
+	op->quota = PICK(quotas, arg >> 2);
+	if (how & 8)
+		op->fail_nth = 1 + (how & 7);
+	op->fail_nowait = how & 0x10;
+
+	switch (op->code) {
+	case SET_ALLOC:
+		op->charged = !op->token && how & 0x20;
+		if (model_unused_set(&model, 6) >= 0)
+			fresh = model_unused_set(&model, (*fresh_sets)++);
+		break;
+	case SET_FIND:
+		op->token = 1 + op->token % 3;
+		fallthrough;
+	case SET_GET:
+	case SET_PUT:
+		op->to = 1 + (op->to & 1);
+		break;
+	case ALLOC:
+		op->min = PICK(ranges, arg)[0];
+		op->max = PICK(ranges, arg)[1];
+		if (model_unused_number(&model, 12) >= 0)
+			fresh = model_unused_number(&model, (*fresh_numbers)++);
+		break;
+	case DROP:
+	case LIMIT:
+		/* Who puts the owner's reference knows that nobody else is there */
+		if (parallel)
+			op->code = RECLAIM;
+		break;
+	}
+	op->fresh = fresh < 0 ? 0xff : fresh;
+	switch (op->code) {
+	case SET_GET: case SET_PUT: case SET_FIND: case GET: case PUT:
+	case FIND: case FIND_SPID: case NEXT: case SPID:
+		op->atomic = how & 0x80;
+	}
+}
+
+struct input {
+	const u8 *at;
+	size_t left;
+};
+
+static bool take(struct input *in, void *to, size_t n)
+{
+	if (in->left < n)
+		return false;
+	memcpy(to, in->at, n);
+	in->at += n;
+	in->left -= n;
+	return true;
+}
+
+/*
+ * The first byte. Bits 0 and 1: one more than that are the tasks, but 0 and 3
+ * are a sequence of calls, as many as the other bits say. Bit 2: threads. Bits
+ * 4 and 5: how many calls each makes, less one.
+ */
+static bool run_phase(struct input *in)
+{
+	int i, j, sets = 0, numbers = 0;
+	u8 bytes[OP_BYTES], kind;
+	struct op op;
+
+	if (!take(in, &kind, 1))
+		return false;
+	if (!(kind & 3) || (kind & 3) == 3) {
+		for (i = 0; i <= (kind >> 2) % 16; i++) {
+			if (!take(in, bytes, OP_BYTES))
+				return false;
+			sets = 0;
+			numbers = 0;
+			decode(&op, bytes, false, &sets, &numbers);
+			run_one(&op);
+		}
+		return true;
+	}
+	phase = phase ? phase + 1 : phases;
+	memset(phase, 0, sizeof(*phase));
+	phase->parallel = true;
+	phase->threads = kind & 4;
+	phase->tasks = 1 + (kind & 3);
+	take(in, phase->schedule, SCHEDULE_BYTES);
+	for (i = 0; i < phase->tasks; i++) {
+		for (j = 0; j <= (kind >> 4 & 3) && take(in, bytes, OP_BYTES); j++) {
+			decode(&phase->op[i][j], bytes, true, &sets, &numbers);
+			phase->op[i][j].bank = i;
+			phase->nr[i]++;
+		}
+	}
+	run_parallel();
+	return true;
+}
+
+/* Everybody lets go of everything, and all must be as before */
+static void clean_up(void)
+{
+	struct op op = { };
+	unsigned long id = 0;
+	int i, j;
+
+	for (i = 0; i < BANKS; i++) {
+		op.bank = i;
+		for (j = 0; j < BANK_ATTACHMENTS; j++) {
+			op.code = DETACH;
+			op.attachment = j;
+			if (banks[i].attachment[j])
+				run_one(&op);
+		}
+		for (j = 0; j < BANK_NUMBERS; j++) {
+			op.code = PUT;
+			op.number = j;
+			if (banks[i].number[j])
+				run_one(&op);
+		}
+		op.code = SET_FREE;
+		if (banks[i].set[0])
+			run_one(&op);
+		op.code = SET_PUT;
+		for (op.to = 1; op.to < BANK_SETS; op.to++)
+			if (banks[i].set[op.to])
+				run_one(&op);
+	}
+	op.code = UNREGISTER;
+	run_one(&op);
+	rcu_reclaim();
+	if (xa_find(&ioasid_sets, &id, ULONG_MAX, XA_PRESENT))
+		shim_bug("a set is left");
+	if (shim_allocated())
+		shim_bug("%ld allocations are left", shim_allocated());
+}
+
+static void print_statistics(void)
+{
+	fprintf(stderr, "ioasid: %lu inputs, %lu calls, %lu parallel phases\n",
+		statistics.inputs, statistics.calls, statistics.phases);
+}
+
+/* --- what the sanitizers ask for, and call */
+
+const char *__tsan_default_options(void)
+{
+	/* libFuzzer's own handlers are not what is tested */
+	return "report_signal_unsafe=0";
+}
+
+void __asan_on_error(void)
+{
+	print_history();
+}
+
+void __ubsan_on_report(void)
+{
+	print_history();
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	radix_tree_init();
+	atexit(print_statistics);
+	return 0;
+}
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+	struct input in = { data, size };
+
+	if (size > 600)
+		return -1;
+	phase = NULL;
+	clock_now = 0;
+	memset(&model, 0, sizeof(model));
+	model.limit = 3;
+	shim_cg.limit = 3;
+	statistics.inputs++;
+	while (run_phase(&in))
+		;
+	clean_up();
+	if (getenv("VERBOSE"))
+		print_history();
+	phase = NULL;
+	return 0;
+}

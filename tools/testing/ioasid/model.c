@@ -1,0 +1,892 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/ioasid.h>
+
+#include "model.h"
+
+#define BUDGET		30000		/* states that are looked at */
+#define SEEN_SIZE	BIT(17)
+
+const u32 spids[4] = { 0, 7, IOASID_MAX, IOASID_MAX + 1 };
+
+/*
+ * How far a task has come. Calls that are done at once have one step, 0. Those
+ * that put a reference go on with PUT_REF, for the number that is at hand.
+ */
+struct progress {
+	u8 op;
+	u8 step;
+	u8 then;		/* after PUT_REF and the steps that follow it */
+	u8 number;		/* at hand */
+	u32 numbers;		/* that are yet to be done: a bit each */
+	u32 from;		/* of NEXT */
+};
+
+enum { PUT_REF = 100, ERASE, RETURN, SETTLE, UNCHARGE, UNCOUNT, END };
+
+/* References of a number that an alloc has not published */
+#define NOT_YET	0xff
+
+/* What a step says: not now, or not with this result; done; more to come */
+enum verdict { NO, DONE, MORE };
+
+struct state {
+	struct model model;
+	struct progress progress[BANKS];
+};
+
+int model_unused_set(const struct model *m, int nth)
+{
+	int i;
+
+	for (i = 0; i < MODEL_SETS; i++)
+		if (!m->set[i].refs && !nth--)
+			return i;
+	return -1;
+}
+
+int model_unused_number(const struct model *m, int nth)
+{
+	int i;
+
+	for (i = 0; i < MODEL_NUMBERS; i++)
+		if (m->number[i].stage == UNUSED && !nth--)
+			return i;
+	return -1;
+}
+
+static bool taken(const struct model *m, u32 id)
+{
+	int i;
+
+	for (i = 0; i < MODEL_NUMBERS; i++)
+		if (m->number[i].id == id && m->number[i].stage != UNUSED &&
+		    m->number[i].stage != RETURNED)
+			return true;
+	return false;
+}
+
+/* The lowest free number, or the highest of the other source; 0: none */
+static u32 pick(const struct model *m, u32 min, u32 max)
+{
+	u32 id;
+
+	if (m->other_source) {
+		for (id = max; id >= min; id--)
+			if (!taken(m, id))
+				return id;
+	} else {
+		for (id = min; id <= max; id++)
+			if (!taken(m, id))
+				return id;
+	}
+	return 0;
+}
+
+/* Live: published, and referenced still */
+static bool live(const struct model_number *n, int set)
+{
+	return n->stage == PUBLISHED && n->set == set && n->refs;
+}
+
+static struct model_number *by_id(struct model *m, int set, u32 id)
+{
+	int i;
+
+	for (i = 0; i < MODEL_NUMBERS; i++)
+		if (live(&m->number[i], set) && m->number[i].id == id)
+			return &m->number[i];
+	return NULL;
+}
+
+static struct model_number *by_spid(struct model *m, int set, u8 spid)
+{
+	int i;
+
+	for (i = 0; i < MODEL_NUMBERS; i++)
+		if (live(&m->number[i], set) && m->number[i].spid == spid)
+			return &m->number[i];
+	return NULL;
+}
+
+/*
+ * The number that a walk of the set meets next. One that comes or goes while
+ * somebody walks is met or not: it is listed after alloc made it active, and is
+ * until free has parked it.
+ */
+static struct model_number *next_listed(struct model *m, int set, u32 from)
+{
+	struct model_number *n, *best = NULL;
+
+	for (n = m->number; n < m->number + MODEL_NUMBERS; n++)
+		if (live(n, set) && n->listed && n->id >= from &&
+		    (!best || n->id < best->id))
+			best = n;
+	return best;
+}
+
+static bool attached(const struct model *m, int number, int dev)
+{
+	int i, j;
+
+	for (i = 0; i < BANKS; i++)
+		for (j = 0; j < BANK_ATTACHMENTS; j++)
+			if (m->bank[i].attachment[j] == number + 1 &&
+			    m->bank[i].dev[j] == dev)
+				return true;
+	return false;
+}
+
+static void set_put(struct model_set *s)
+{
+	if (!--s->refs)
+		memset(s, 0, sizeof(*s));
+}
+
+static void park(struct model *m, struct model_number *n)
+{
+	n->parked = true;
+	m->set[n->set].active--;
+	m->set[n->set].parked++;
+	m->set[n->set].parks++;
+}
+
+static enum verdict finish(struct progress *p)
+{
+	p->step = END;
+	return DONE;
+}
+
+static enum verdict go(struct progress *p, int step)
+{
+	p->step = step;
+	return step == END ? DONE : MORE;
+}
+
+/* Put a reference to the number at hand, then go on */
+static enum verdict put(struct progress *p, int number, int then)
+{
+	p->number = number;
+	p->then = then;
+	return go(p, PUT_REF);
+}
+
+/* The steps of the last put */
+static enum verdict step_put(struct model *m, struct progress *p)
+{
+	struct model_number *n = &m->number[p->number];
+
+	switch (p->step) {
+	case PUT_REF:
+		return go(p, --n->refs ? p->then : ERASE);
+	case ERASE:
+		if (n->parked)
+			m->set[n->set].parked--;
+		else
+			m->set[n->set].active--;
+		n->stage = UNPUBLISHED;
+		return go(p, RETURN);
+	case RETURN:
+		n->stage = RETURNED;
+		return go(p, SETTLE);
+	case SETTLE:
+		m->outstanding--;
+		return go(p, UNCHARGE);
+	case UNCHARGE:
+		m->charged -= n->charged;
+		n->charged = false;
+		if (n->refs == NOT_YET)
+			return go(p, UNCOUNT);
+		set_put(&m->set[n->set]);
+		memset(n, 0, sizeof(*n));
+		return go(p, p->then);
+	default:
+		m->set[n->set].active--;
+		memset(n, 0, sizeof(*n));
+		return go(p, p->then);
+	}
+}
+
+static enum verdict step_set_alloc(struct model *m, const struct op *op,
+				   const struct result *r)
+{
+	struct model_set *s;
+
+	if (op->token)
+		for (s = m->set; s < m->set + MODEL_SETS; s++)
+			if (s->refs && s->token == op->token)
+				return r->ret == -EEXIST ? DONE : NO;
+	if (r->ret)
+		return NO;
+	s = &m->set[op->fresh];
+	s->refs = 1;
+	s->quota = op->quota;
+	s->token = op->token;
+	s->charged = op->charged;
+	m->bank[op->bank].set[0] = op->fresh + 1;
+	return DONE;
+}
+
+static enum verdict step_set_free(struct model *m, const struct op *op,
+				  struct progress *p)
+{
+	u32 set = p->step ? p->from : m->bank[op->bank].set[0] - 1;
+	struct model_set *s = &m->set[set];
+	struct model_number *n;
+
+	switch (p->step) {
+	case 0:
+		p->from = set;
+		m->bank[op->bank].set[0] = 0;
+		s->token = 0;
+		return go(p, 1);
+	case 1:
+		if (s->mutex)
+			return NO;
+		s->mutex = op->bank + 1;
+		return go(p, 2);
+	case 2:
+		/* An alloc that has published is not overlooked */
+		for (n = m->number; n < m->number + MODEL_NUMBERS; n++)
+			if (live(n, set) && !n->listed && !n->parked)
+				return NO;
+		s->freed = true;
+		return go(p, 3);
+	case 3:
+		/* One after the other, and with its SPID */
+		n = next_listed(m, set, 0);
+		if (!n) {
+			s->mutex = 0;
+			return go(p, 4);
+		}
+		if (!n->parked) {
+			park(m, n);
+			return go(p, 3);
+		}
+		n->listed = false;
+		n->spid = NO_SPID;
+		n->spid_told = NO_SPID;
+		p->numbers |= 1U << (n - m->number);
+		return go(p, 3);
+	default:
+		if (p->numbers) {
+			struct model_number *first = NULL;
+
+			for (n = m->number; n < m->number + MODEL_NUMBERS; n++)
+				if (p->numbers & 1U << (n - m->number) &&
+				    (!first || n->id < first->id))
+					first = n;
+			p->numbers &= ~(1U << (first - m->number));
+			return put(p, first - m->number, 4);
+		}
+		set_put(s);
+		return finish(p);
+	}
+}
+
+/* Which number is found is seen in one step, and the reference taken later */
+static enum verdict step_find(struct model *m, const struct op *op,
+			      const struct result *r, struct progress *p)
+{
+	int set = m->bank[op->bank].set[op->set] - 1;
+	struct model_number *n;
+
+	if (!p->step) {
+		n = op->code == FIND ? by_id(m, set, op->min) :
+				       by_spid(m, set, op->spid);
+		if (n && n->parked)
+			n = NULL;
+		if (!n)
+			return r->found ? NO : finish(p);
+		p->number = n - m->number;
+		/* The last reference may go before this one is taken */
+		if (r->found && real_number(p->number) != r->found)
+			return NO;
+		return go(p, 1);
+	}
+	n = &m->number[p->number];
+	if (!n->refs || n->stage != PUBLISHED)
+		return r->found ? NO : finish(p);
+	if (!r->found || n->id != r->value)
+		return NO;
+	n->refs++;
+	m->bank[op->bank].number[op->to] = p->number + 1;
+	return finish(p);
+}
+
+/*
+ * Whatever is listed all the time is met: going on from one number to the next
+ * takes a moment when the ones between them are not listed.
+ */
+static enum verdict step_next(struct model *m, const struct op *op,
+			      const struct result *r, struct progress *p)
+{
+	u8 *handle = &m->bank[op->bank].number[op->number];
+	int set = m->bank[op->bank].set[op->set] - 1;
+	struct model_number *n;
+	u32 next;
+
+	switch (p->step) {
+	case 0:
+		if (!*handle)
+			return go(p, 1);
+		p->from = m->number[*handle - 1].id + 1;
+		p->number = *handle - 1;
+		*handle = 0;
+		return put(p, p->number, 1);
+	case 1:
+		n = next_listed(m, set, p->from);
+		next = n ? n->id : ~0U;
+		if (r->found && n && real_number(n - m->number) == r->found &&
+		    n->id == r->value) {
+			p->number = n - m->number;
+			return go(p, 2);
+		}
+		if (!n && !r->found)
+			return finish(p);
+		if (!n || next == p->from || (r->found && next > r->value))
+			return NO;
+		p->from = next;
+		return go(p, 1);
+	default:
+		n = &m->number[p->number];
+		if (!n->refs || n->stage != PUBLISHED)
+			return NO;
+		n->refs++;
+		*handle = p->number + 1;
+		return finish(p);
+	}
+}
+
+static enum verdict step_alloc(struct model *m, const struct op *op,
+			       const struct result *r, struct progress *p,
+			       bool fail)
+{
+	int set = m->bank[op->bank].set[op->set] - 1;
+	struct model_set *s = &m->set[set];
+	struct model_number *n = &m->number[op->fresh];
+
+	switch (p->step) {
+	case 0:
+		if (op->min < IOASID_MIN || op->min > op->max ||
+		    op->max > IOASID_MAX)
+			return r->ret == -EINVAL ? finish(p) : NO;
+		if (fail)
+			return finish(p);
+		return go(p, 1);
+	case 1:
+		if (s->freed)
+			return r->ret == -ESHUTDOWN ? finish(p) : NO;
+		if (s->active + s->parked >= s->quota)
+			return r->ret == -EDQUOT ? finish(p) : NO;
+		s->active++;
+		n->set = set;
+		n->refs = NOT_YET;
+		p->number = op->fresh;
+		p->then = END;
+		return go(p, 2);
+	case 2:
+		if (s->charged && m->charged >= m->limit)
+			return r->ret == -EBUSY ? go(p, UNCOUNT) : NO;
+		n->charged = s->charged;
+		m->charged += s->charged;
+		return go(p, 3);
+	case 3:
+		n->id = pick(m, op->min, op->max);
+		if (!n->id && r->ret != -ENOSPC)
+			return NO;
+		if (!n->id || fail) {
+			n->id = 0;
+			return go(p, UNCHARGE);
+		}
+		if (r->ret == -ENOSPC || (!r->ret && r->value != n->id))
+			return NO;
+		n->stage = RESERVED;
+		m->outstanding++;
+		return go(p, r->ret == -ENOMEM ? RETURN : 4);
+	case 4:
+		if (s->freed)
+			return r->ret == -ESHUTDOWN ? go(p, RETURN) : NO;
+		if (r->ret)
+			return NO;
+		s->refs++;
+		n->stage = PUBLISHED;
+		n->refs = 2;
+		n->spid = NO_SPID;
+		n->spid_told = NO_SPID;
+		return go(p, 5);
+	default:
+		n->listed = true;
+		m->bank[op->bank].number[op->to] = op->fresh + 1;
+		return finish(p);
+	}
+}
+
+static enum verdict step_free(struct model *m, int number, const struct op *op,
+			      struct progress *p)
+{
+	struct model_number *n = &m->number[number];
+	struct model_set *s = &m->set[n->set];
+
+	switch (p->step) {
+	case 0:
+		if (s->mutex)
+			return NO;
+		if (n->parked)
+			return finish(p);
+		s->mutex = op->bank + 1;
+		park(m, n);
+		return go(p, 1);
+	case 1:
+		n->listed = false;
+		return go(p, 2);
+	case 2:
+		n->spid = NO_SPID;
+		return go(p, 3);
+	case 3:
+		n->spid_told = NO_SPID;
+		s->mutex = 0;
+		return put(p, number, END);
+	}
+	return NO;
+}
+
+static enum verdict step_bind(struct model *m, int number, const struct op *op,
+			      const struct result *r, struct progress *p)
+{
+	struct model_number *n = &m->number[number];
+	struct model_set *s = &m->set[n->set];
+	int want = 0;
+
+	if (p->step) {
+		n->spid_told = op->code == BIND ? op->spid : NO_SPID;
+		s->mutex = 0;
+		return finish(p);
+	}
+	if (op->code == BIND && spids[op->spid] > IOASID_MAX)
+		return r->ret == -EINVAL ? finish(p) : NO;
+	if (s->mutex)
+		return NO;
+	if (op->code == BIND) {
+		if (n->parked)
+			want = -ESHUTDOWN;
+		else if (n->spid != NO_SPID)
+			want = -EBUSY;
+		else if (by_spid(m, n->set, op->spid))
+			want = -EEXIST;
+		if (!want && r->ret == -ENOMEM)
+			return finish(p);
+		if (r->ret != want)
+			return NO;
+		if (want)
+			return finish(p);
+		n->spid = op->spid;
+	} else {
+		if (n->spid == NO_SPID)
+			return finish(p);
+		n->spid = NO_SPID;
+	}
+	s->mutex = op->bank + 1;
+	return go(p, 1);
+}
+
+static enum verdict step_attach(struct model *m, int number, const struct op *op,
+				const struct result *r)
+{
+	struct model_bank *b = &m->bank[op->bank];
+	struct model_number *n = &m->number[number];
+	int want = 0;
+
+	if (r->ret == -ENOMEM)
+		return DONE;
+	if (m->set[n->set].mutex)
+		return NO;
+	if (n->parked)
+		want = -ESHUTDOWN;
+	else if (attached(m, number, op->dev))
+		want = -EEXIST;
+	else if (op->dev_fails)
+		want = -EIO;
+	if (r->ret != want)
+		return NO;
+	if (want)
+		return DONE;
+	n->refs++;
+	n->attachments++;
+	b->attachment[op->attachment] = number + 1;
+	b->dev[op->attachment] = op->dev;
+	return DONE;
+}
+
+static enum verdict step_detach(struct model *m, const struct op *op,
+				struct progress *p)
+{
+	struct model_bank *b = &m->bank[op->bank];
+	int number = b->attachment[op->attachment] - 1;
+
+	if (m->set[m->number[number].set].mutex)
+		return NO;
+	b->attachment[op->attachment] = 0;
+	b->dev[op->attachment] = 0;
+	m->number[number].attachments--;
+	return put(p, number, END);
+}
+
+static enum verdict step_query(struct model *m, int set, const struct op *op,
+			       const struct result *r)
+{
+	struct model_number *n = by_id(m, set, op->min);
+
+	if (m->set[set].mutex)
+		return NO;
+	if (!n)
+		return r->ret == -ENOENT ? DONE : NO;
+	return !r->ret && r->count[0] == n->parked && r->count[1] == n->refs &&
+	       r->count[2] == n->attachments ? DONE : NO;
+}
+
+static enum verdict step_count(const struct model_set *s, const struct result *r)
+{
+	return r->count[0] == s->quota && r->count[1] == s->active &&
+	       r->count[2] == s->parked && r->count[3] == s->parks &&
+	       r->count[4] == s->freed ? DONE : NO;
+}
+
+static enum verdict step_set_find(struct model *m, const struct op *op,
+				  const struct result *r)
+{
+	int i;
+
+	for (i = 0; i < MODEL_SETS; i++) {
+		if (!m->set[i].refs || m->set[i].token != op->token)
+			continue;
+		if (r->found != real_set(i))
+			return NO;
+		m->set[i].refs++;
+		m->bank[op->bank].set[op->to] = i + 1;
+		return DONE;
+	}
+	return r->found ? NO : DONE;
+}
+
+/* Do the handles allow the call? The driver asks the same of its own. */
+static bool allowed(const struct model *m, const struct op *op)
+{
+	const struct model_bank *b = &m->bank[op->bank];
+	const struct model_number *n = NULL;
+
+	if (b->number[op->number])
+		n = &m->number[b->number[op->number] - 1];
+
+	switch (op->code) {
+	case SET_ALLOC:
+		return !b->set[0] && op->fresh != 0xff;
+	case SET_FREE:
+		return b->set[0];
+	case SET_GET:
+		return b->set[op->set] && !b->set[op->to];
+	case SET_PUT:
+		return b->set[op->to];
+	case SET_FIND:
+		return !b->set[op->to];
+	case ALLOC:
+		return b->set[op->set] && !b->number[op->to] && op->fresh != 0xff;
+	case FIND:
+	case FIND_SPID:
+		return b->set[op->set] && !b->number[op->to];
+	case QUERY:
+	case COUNT:
+		return b->set[op->set];
+	case NEXT:
+		return b->set[op->set] && (!n || n->set == b->set[op->set] - 1);
+	case DROP:
+		return n && !n->parked && n->refs == 2 && !n->attachments;
+	case GET:
+		return n && !b->number[op->to];
+	case ATTACH:
+		return n && !b->attachment[op->attachment];
+	case DETACH:
+		return b->attachment[op->attachment];
+	case FREE:
+	case PUT:
+	case BIND:
+	case UNBIND:
+	case SPID:
+		return n;
+	}
+	return true;
+}
+
+/* A step of the call. @fail: where memory may have failed, that it did. */
+static enum verdict step(struct model *m, const struct op *op,
+			 const struct result *r, struct progress *p, bool fail)
+{
+	struct model_bank *b = &m->bank[op->bank];
+	int set = b->set[op->set] - 1, number = b->number[op->number] - 1;
+	bool other = op->code == REGISTER;
+
+	if (fail && (r->ret != -ENOMEM || op->code != ALLOC ||
+		     (p->step != 0 && p->step != 3)))
+		return NO;
+	if (p->step >= PUT_REF)
+		return step_put(m, p);
+	if (!p->step) {
+		if (r->skipped == allowed(m, op))
+			return NO;
+		if (r->skipped)
+			return finish(p);
+		/* Short of memory, a set's number in debugfs is tried from 1 on */
+		if (r->failed != (r->ret == -ENOMEM) &&
+		    !(r->failed && op->code == SET_ALLOC))
+			return NO;
+	}
+
+	switch (op->code) {
+	case SET_ALLOC:
+		return r->ret == -ENOMEM ? DONE : step_set_alloc(m, op, r);
+	case SET_FREE:
+		return step_set_free(m, op, p);
+	case SET_GET:
+		m->set[set].refs++;
+		b->set[op->to] = set + 1;
+		return DONE;
+	case SET_PUT:
+		set_put(&m->set[b->set[op->to] - 1]);
+		b->set[op->to] = 0;
+		return DONE;
+	case SET_FIND:
+		return step_set_find(m, op, r);
+	case ALLOC:
+		return step_alloc(m, op, r, p, fail);
+	case FREE:
+		return step_free(m, number, op, p);
+	case DROP:
+		if (!p->step) {
+			m->number[number].refs--;
+			return go(p, 1);
+		}
+		b->number[op->number] = 0;
+		return put(p, number, END);
+	case GET:
+		m->number[number].refs++;
+		b->number[op->to] = number + 1;
+		return DONE;
+	case PUT:
+		b->number[op->number] = 0;
+		return put(p, number, END);
+	case FIND:
+	case FIND_SPID:
+		return step_find(m, op, r, p);
+	case NEXT:
+		return step_next(m, op, r, p);
+	case ATTACH:
+		return step_attach(m, number, op, r);
+	case DETACH:
+		return step_detach(m, op, p);
+	case QUERY:
+		return step_query(m, set, op, r);
+	case COUNT:
+		return step_count(&m->set[set], r);
+	case BIND:
+	case UNBIND:
+		return step_bind(m, number, op, r, p);
+	case SPID:
+		return r->value == (m->number[number].spid_told == NO_SPID ?
+			IOASID_INVALID : spids[m->number[number].spid_told]) ?
+			DONE : NO;
+	case REGISTER:
+	case UNREGISTER:
+		if (m->outstanding || other == m->other_source)
+			return r->ret == -EBUSY ? DONE : NO;
+		if (r->ret)
+			return NO;
+		m->other_source = other;
+		return DONE;
+	case LIMIT:
+		m->limit = op->quota;
+		return DONE;
+	}
+	return DONE;
+}
+
+/* The search for an order */
+
+static const struct history *history;
+static u64 *seen;
+static u32 seen_round[SEEN_SIZE];
+static u32 seen_now;
+static int looked_at;
+
+/* Remembers a state, by its hash. True: it was there already. */
+static bool was_seen(const struct state *s)
+{
+	const u32 *word = (const u32 *)s;
+	u64 hash = 0;
+	u32 i;
+
+	static_assert(sizeof(*s) % sizeof(*word) == 0, "the hash takes words");
+	for (i = 0; i < sizeof(*s) / sizeof(*word); i++) {
+		hash = (hash ^ word[i]) * 0x9e3779b97f4a7c15ULL;
+		hash ^= hash >> 29;
+	}
+	for (i = hash % SEEN_SIZE; seen_round[i] == seen_now; i = (i + 1) % SEEN_SIZE)
+		if (seen[i] == hash)
+			return true;
+	seen_round[i] = seen_now;
+	seen[i] = hash;
+	return false;
+}
+
+static bool finished(const struct state *s, int task)
+{
+	return s->progress[task].op >= history->ops[task];
+}
+
+static const struct result *result_of(const struct state *s, int task)
+{
+	return &history->result[task][s->progress[task].op];
+}
+
+/* A call does not begin before one that has ended when it began */
+static bool may_begin(const struct state *s, int task)
+{
+	int i;
+
+	for (i = 0; i < history->tasks; i++)
+		if (i != task && !finished(s, i) &&
+		    result_of(s, i)->end < result_of(s, task)->begin)
+			return false;
+	return true;
+}
+
+static bool search(const struct state *s, struct state *found)
+{
+	bool tried[BANKS] = { }, all_finished = true;
+	int i, j, best;
+
+	for (i = 0; i < history->tasks; i++)
+		all_finished = all_finished && finished(s, i);
+	if (all_finished) {
+		*found = *s;
+		return real_matches(&s->model);
+	}
+	if (looked_at > BUDGET || was_seen(s))
+		return false;
+	looked_at++;
+
+	for (i = 0; i < history->tasks; i++) {
+		/* Who ended first most likely came first */
+		best = -1;
+		for (j = 0; j < history->tasks; j++)
+			if (!tried[j] && !finished(s, j) &&
+			    (best < 0 || result_of(s, j)->end < result_of(s, best)->end))
+				best = j;
+		if (best < 0)
+			break;
+		tried[best] = true;
+		if (!s->progress[best].step && !may_begin(s, best))
+			continue;
+		for (j = 0; j < 2; j++) {
+			struct state next = *s;
+			struct progress *p = &next.progress[best];
+			enum verdict verdict;
+
+			verdict = step(&next.model, &history->op[best][p->op],
+				       result_of(s, best), p, j);
+			if (verdict == NO)
+				continue;
+			if (verdict == DONE) {
+				u8 op = p->op + 1;
+
+				memset(p, 0, sizeof(*p));
+				p->op = op;
+			}
+			if (search(&next, found))
+				return true;
+		}
+	}
+	return false;
+}
+
+bool model_explain(struct model *model, const struct history *h, bool *gave_up)
+{
+	struct state s, found;
+
+	if (!seen)
+		seen = calloc(SEEN_SIZE, sizeof(*seen));
+	if (!seen)
+		abort();
+	memset(&s, 0, sizeof(s));
+	memcpy(&s.model, model, sizeof(*model));
+	history = h;
+	seen_now++;
+	looked_at = 0;
+	if (search(&s, &found)) {
+		memcpy(model, &found.model, sizeof(*model));
+		return true;
+	}
+	*gave_up = looked_at > BUDGET;
+	return false;
+}
+
+static u32 id_of(const struct model *m, u8 handle)
+{
+	return handle ? m->number[handle - 1].id : 0;
+}
+
+static void print_handle(u8 handle, u32 what)
+{
+	if (handle)
+		fprintf(stderr, " %u", what);
+	else
+		fprintf(stderr, " -");
+}
+
+void model_print(const struct model *m)
+{
+	int i, j;
+
+	for (i = 0; i < MODEL_SETS; i++) {
+		const struct model_set *s = &m->set[i];
+
+		if (!s->refs)
+			continue;
+		fprintf(stderr,
+			"  set %d: quota %u, %u active, %u parked, token %u, %u references%s%s\n",
+			i, s->quota, s->active, s->parked, s->token, s->refs,
+			s->freed ? ", freed" : "", s->charged ? ", charged" : "");
+		for (j = 0; j < MODEL_NUMBERS; j++) {
+			const struct model_number *n = &m->number[j];
+
+			if (n->stage != PUBLISHED || n->set != i)
+				continue;
+			fprintf(stderr,
+				"    number %u: %s, %u references, %u attachments",
+				n->id, n->parked ? "parked" : "active", n->refs,
+				n->attachments);
+			if (n->spid != NO_SPID)
+				fprintf(stderr, ", SPID %u", spids[n->spid]);
+			fputc('\n', stderr);
+		}
+	}
+	fprintf(stderr, "  cgroup: %u of %u charged\n", m->charged, m->limit);
+	for (i = 0; i < BANKS; i++) {
+		const struct model_bank *b = &m->bank[i];
+
+		fprintf(stderr, "  task %d: sets", i);
+		for (j = 0; j < BANK_SETS; j++)
+			print_handle(b->set[j], b->set[j] - 1);
+		fprintf(stderr, ", numbers");
+		for (j = 0; j < BANK_NUMBERS; j++)
+			print_handle(b->number[j], id_of(m, b->number[j]));
+		fprintf(stderr, ", attachments");
+		for (j = 0; j < BANK_ATTACHMENTS; j++)
+			print_handle(b->attachment[j], id_of(m, b->attachment[j]));
+		fputc('\n', stderr);
+	}
+}

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the core, the XArray and the IDA need of the kernel: locks, RCU and
+ * memory. All of it knows who uses it, and stops at misuse.
+ */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/bug.h>
+#include <linux/errno.h>
+#include <linux/misc_cgroup.h>
+#include <linux/rcupdate.h>
+#include <linux/rwsem.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+
+#include "shim.h"
+
+void shim_bug(const char *fmt, ...)
+{
+	va_list args;
+
+	fflush(stdout);
+	fputs("BUG: ", stderr);
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
+	print_history();
+	abort();
+}
+
+/* Locks */
+
+void shim_lock_init(struct shim_lock *lock, const char *name)
+{
+	pthread_mutex_init(&lock->mutex, NULL);
+	lock->owner = NULL;
+	lock->name = name;
+}
+
+bool shim_is_locked(const void *lock)
+{
+	const struct shim_lock *l = lock;
+
+	return __atomic_load_n(&l->owner, __ATOMIC_RELAXED) == current;
+}
+
+void shim_lock(struct shim_lock *lock)
+{
+	if (shim_is_locked(lock))
+		shim_bug("deadlock: the task has %s already", lock->name);
+	sched_point();
+	while (pthread_mutex_trylock(&lock->mutex))
+		if (!sched_blocked())
+			shim_bug("deadlock: everybody waits, the last for %s",
+				 lock->name);
+	__atomic_store_n(&lock->owner, current, __ATOMIC_RELAXED);
+	current->locks++;
+}
+
+void shim_unlock(struct shim_lock *lock)
+{
+	if (!shim_is_locked(lock))
+		shim_bug("unlock of %s by another task", lock->name);
+	current->locks--;
+	__atomic_store_n(&lock->owner, NULL, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&lock->mutex);
+	sched_point();
+}
+
+/*
+ * RCU: readers share a lock that rcu_reclaim() only ever tries to take. Who
+ * holds a spin lock is one, for nothing can preempt him.
+ */
+static pthread_rwlock_t readers = PTHREAD_RWLOCK_INITIALIZER;
+static struct rcu_head *waiting;
+
+static void begin_reading(void)
+{
+	if (!current->readers++)
+		while (pthread_rwlock_tryrdlock(&readers))
+			sched_blocked();
+}
+
+static void end_reading(void)
+{
+	if (!--current->readers)
+		pthread_rwlock_unlock(&readers);
+}
+
+void shim_spin_lock(struct shim_lock *lock)
+{
+	shim_lock(lock);
+	begin_reading();
+	current->spin_depth++;
+}
+
+void shim_spin_unlock(struct shim_lock *lock)
+{
+	current->spin_depth--;
+	end_reading();
+	shim_unlock(lock);
+}
+
+void shim_irq_off(void)
+{
+	if (current->irq_off++)
+		shim_bug("interrupts are off already, and would be turned on");
+}
+
+void shim_irq_on(void)
+{
+	current->irq_off--;
+}
+
+void might_sleep(void)
+{
+	if (current->spin_depth || current->rcu_depth || current->irq_off)
+		shim_bug("may sleep in an atomic context");
+}
+
+static void wait_for(pthread_rwlock_t *lock, int (*try)(pthread_rwlock_t *lock))
+{
+	might_sleep();
+	sched_point();
+	while (try(lock))
+		if (!sched_blocked())
+			shim_bug("deadlock: everybody waits");
+	current->locks++;
+}
+
+void down_read(struct rw_semaphore *sem)
+{
+	wait_for(&sem->lock, pthread_rwlock_tryrdlock);
+}
+
+void down_write(struct rw_semaphore *sem)
+{
+	wait_for(&sem->lock, pthread_rwlock_trywrlock);
+}
+
+void up_read(struct rw_semaphore *sem)
+{
+	current->locks--;
+	pthread_rwlock_unlock(&sem->lock);
+	sched_point();
+}
+
+void up_write(struct rw_semaphore *sem)
+{
+	up_read(sem);
+}
+
+/* RCU */
+
+void rcu_read_lock(void)
+{
+	sched_point();
+	begin_reading();
+	current->rcu_depth++;
+}
+
+void rcu_read_unlock(void)
+{
+	if (--current->rcu_depth < 0)
+		shim_bug("%s() without rcu_read_lock()", __func__);
+	end_reading();
+	sched_point();
+}
+
+bool rcu_read_lock_held(void)
+{
+	return current->rcu_depth > 0;
+}
+
+void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head))
+{
+	head->func = func;
+	head->next = __atomic_load_n(&waiting, __ATOMIC_RELAXED);
+	while (!__atomic_compare_exchange_n(&waiting, &head->next, head, false,
+					    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+	sched_point();
+}
+
+void shim_kfree_rcu(struct rcu_head *head, void *p)
+{
+	head->free = p;
+	call_rcu(head, NULL);
+}
+
+void rcu_reclaim(void)
+{
+	struct rcu_head *head, *next;
+
+	if (!__atomic_load_n(&waiting, __ATOMIC_RELAXED) ||
+	    pthread_rwlock_trywrlock(&readers))
+		return;
+	head = __atomic_exchange_n(&waiting, NULL, __ATOMIC_ACQUIRE);
+	pthread_rwlock_unlock(&readers);
+
+	for (; head; head = next) {
+		next = head->next;
+		if (head->func)
+			head->func(head);
+		else
+			kfree(head->free);
+	}
+}
+
+/* Memory */
+
+/* Of the shim's header radix-tree.h */
+int kmalloc_verbose;
+
+static long allocated;
+
+long shim_allocated(void)
+{
+	return __atomic_load_n(&allocated, __ATOMIC_RELAXED);
+}
+
+static void *allocate(size_t size, gfp_t gfp)
+{
+	void *p;
+
+	sched_point();
+	if (!gfpflags_allow_blocking(gfp)) {
+		if (current->fail_nowait)
+			return NULL;
+	} else {
+		might_sleep();
+		if (current->fail_nth && !--current->fail_nth) {
+			current->failed = true;
+			return NULL;
+		}
+	}
+	p = gfp & __GFP_ZERO ? calloc(1, size) : malloc(size);
+	if (!p)
+		abort();
+	return p;
+}
+
+void *kmalloc(size_t size, gfp_t gfp)
+{
+	void *p = allocate(size, gfp);
+
+	if (p)
+		__atomic_fetch_add(&allocated, 1, __ATOMIC_RELAXED);
+	return p;
+}
+
+void kfree(void *p)
+{
+	if (!p)
+		return;
+	__atomic_fetch_sub(&allocated, 1, __ATOMIC_RELAXED);
+	free(p);
+}
+
+/*
+ * Nodes of XArrays. They are not counted: one that failed to grow keeps what it
+ * has got. A leak of them is found by the sanitizer.
+ */
+struct kmem_cache {
+	unsigned int size;
+	void (*ctor)(void *p);
+};
+
+struct kmem_cache *kmem_cache_create(const char *name, unsigned int size,
+				     unsigned int align, unsigned int flags,
+				     void (*ctor)(void *p))
+{
+	static struct kmem_cache nodes;
+
+	/* Only the nodes of the XArray have one */
+	nodes.size = size;
+	nodes.ctor = ctor;
+	return &nodes;
+}
+
+void *kmem_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,
+			   int gfp)
+{
+	void *p = allocate(cache->size, gfp);
+
+	if (p && cache->ctor)
+		cache->ctor(p);
+	return p;
+}
+
+void kmem_cache_free(struct kmem_cache *cache, void *p)
+{
+	free(p);
+}
+
+/*
+ * When memory fails halfway, lib/idr.c forgets its bitmap, or a bit in it: if it
+ * is to fail for the core, it does before that.
+ */
+int shim_ida_alloc_range(struct ida *ida, unsigned int min, unsigned int max,
+			 gfp_t gfp)
+{
+	int fail_nth = current->fail_nth, fail_nowait = current->fail_nowait;
+	int ret = -ENOMEM;
+
+	might_sleep();
+	current->fail_nth = 0;
+	current->fail_nowait = false;
+	if (fail_nth == 1)
+		current->failed = true;
+	else
+		ret = ida_alloc_range(ida, min, max, gfp);
+	current->fail_nth = fail_nth ? fail_nth - 1 : 0;
+	current->fail_nowait = fail_nowait;
+	return ret;
+}
+
+/* What counts references and numbers */
+
+struct misc_cg shim_cg;
+
+struct misc_cg *get_current_misc_cg(void)
+{
+	__atomic_fetch_add(&shim_cg.refs, 1, __ATOMIC_RELAXED);
+	return &shim_cg;
+}
+
+void put_misc_cg(struct misc_cg *cg)
+{
+	if (__atomic_fetch_sub(&cg->refs, 1, __ATOMIC_RELAXED) <= 0)
+		shim_bug("%s() without a reference", __func__);
+}
+
+int misc_cg_try_charge(enum misc_res_type type, struct misc_cg *cg, u64 amount)
+{
+	u64 old = __atomic_load_n(&cg->usage, __ATOMIC_RELAXED);
+
+	sched_point();
+	do {
+		if (old + amount > cg->limit)
+			return -EBUSY;
+	} while (!__atomic_compare_exchange_n(&cg->usage, &old, old + amount,
+					      false, __ATOMIC_RELAXED,
+					      __ATOMIC_RELAXED));
+	return 0;
+}
+
+void misc_cg_uncharge(enum misc_res_type type, struct misc_cg *cg, u64 amount)
+{
+	sched_point();
+	if (__atomic_fetch_sub(&cg->usage, amount, __ATOMIC_RELAXED) < amount)
+		shim_bug("%s() of what is not charged", __func__);
+}
+
+void mmgrab(struct mm_struct *mm)
+{
+	sched_point();
+	__atomic_fetch_add(&mm->mm_count, 1, __ATOMIC_RELAXED);
+}
+
+void mmdrop(struct mm_struct *mm)
+{
+	might_sleep();
+	sched_point();
+	if (__atomic_fetch_sub(&mm->mm_count, 1, __ATOMIC_RELAXED) <= 0)
+		shim_bug("%s() without a reference", __func__);
+}
