@@ -11,9 +11,9 @@ help: ## this list
 	@echo 'DISTDIR=/path a folder of QEMU source archives to use before downloading'
 	@echo 'JOBS=n        parallel compilations (default: all processors)'
 
-export KSRC EXTRA DISTDIR QEMU_SRC JOBS M
+export KSRC EXTRA DISTDIR QEMU_SRC JOBS M OUT
 
-.PHONY: run check mutants shell lint kunit deps tree kernel qemu clean
+.PHONY: run check mutants shell lint coverage kunit deps tree series bisect kernel qemu clean
 run: deps ## boot it and show the life of a number, with default and with tagged DMA
 	@scripts/run
 check: deps ## every test; the last line is 'N passed, N failed, N skipped'
@@ -22,14 +22,20 @@ mutants: deps ## break one rule after the other on purpose; each must be caught 
 	@scripts/mutants $(M)
 shell: deps ## a root shell in the booted kernel (Ctrl-A X ends QEMU)
 	@scripts/boot -i
-lint: deps ## checkpatch --strict, sparse, shellcheck
+lint: deps ## checkpatch --strict, W=1 (x86, arm64, riscv, clang), sparse, coccicheck, shellcheck; 'N findings'
 	@scripts/lint
 deps: ## install the Debian packages that are needed
 	@scripts/deps
+coverage: deps ## the KUnit suites, and which lines of the core they do not reach
+	@scripts/coverage
 kunit: deps ## only the KUnit suites, under UML
 	@scripts/kunit
 tree: deps ## the patched kernel as a git tree, one commit a patch; prints its path
 	@scripts/tree
+series: deps ## the series as mails, proven to give the tree that is tested (OUT=/path: there)
+	@scripts/series
+bisect: deps ## build each step of it in several configurations (C=name: only that)
+	@scripts/bisect $(C)
 kernel: deps ## build the x86 kernel; prints the path of the image
 	@scripts/kernel
 qemu: deps ## build QEMU with our device; prints the path of the binary
