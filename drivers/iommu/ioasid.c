@@ -461,10 +461,10 @@ static int ioasid_count_in(struct ioasid_set *set)
 	xa_lock_irq(&set->numbers);
 	if (set->freed)
 		ret = -ESHUTDOWN;
-	else if (set->nr_active + set->nr_parked >= set->quota)
+	else if (set->nr_active + set->nr_parked + set->nr_coming >= set->quota)
 		ret = -EDQUOT;
 	else
-		set->nr_active++;
+		set->nr_coming++;
 	xa_unlock_irq(&set->numbers);
 	return ret;
 }
@@ -472,7 +472,7 @@ static int ioasid_count_in(struct ioasid_set *set)
 static void ioasid_count_out(struct ioasid_set *set)
 {
 	xa_lock_irq(&set->numbers);
-	set->nr_active--;
+	set->nr_coming--;
 	xa_unlock_irq(&set->numbers);
 }
 
@@ -487,6 +487,8 @@ static int ioasid_publish(struct ioasid *ioasid)
 		__xa_erase(&set->numbers, ioasid->id);
 		ret = -ESHUTDOWN;
 	} else {
+		set->nr_coming--;
+		set->nr_active++;
 		ioasid_set_get(set);
 		/* Others may free it from here on */
 		trace_ioasid_alloc(ioasid);

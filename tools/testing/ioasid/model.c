@@ -206,7 +206,7 @@ static enum verdict step_put(struct model *m, struct progress *p)
 		memset(n, 0, sizeof(*n));
 		return go(p, p->then);
 	default:
-		m->set[n->set].active--;
+		m->set[n->set].coming--;
 		memset(n, 0, sizeof(*n));
 		return go(p, p->then);
 	}
@@ -382,9 +382,9 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 	case 1:
 		if (s->freed)
 			return r->ret == -ESHUTDOWN ? finish(p) : NO;
-		if (s->active + s->parked >= s->quota)
+		if (s->active + s->parked + s->coming >= s->quota)
 			return r->ret == -EDQUOT ? finish(p) : NO;
-		s->active++;
+		s->coming++;
 		n->set = set;
 		n->refs = NOT_YET;
 		p->number = op->fresh;
@@ -415,6 +415,8 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 		if (r->ret)
 			return NO;
 		s->refs++;
+		s->coming--;
+		s->active++;
 		n->stage = PUBLISHED;
 		n->refs = 2;
 		n->spid = NO_SPID;

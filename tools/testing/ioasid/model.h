@@ -82,7 +82,7 @@ struct model_set {
 	u8 mutex;		/* whose: task + 1 */
 	bool freed;
 	bool charged;
-	u8 unused;
+	u8 coming;		/* counts in the quota before it is active */
 	u32 parks;
 	u32 quota;
 };
