@@ -6,7 +6,7 @@ cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ioasid
 jobs=${JOBS:-$(nproc)}
 mkdir -p "$cache"
 
-# Everything built is a function of its sources: no clock, no user name, no checkout path in it.
+# What is built is a function of its sources: no clock, no user name, no checkout path in it.
 epoch='2024-11-17T00:00:00+00:00'
 export KBUILD_BUILD_TIMESTAMP=$epoch KBUILD_BUILD_USER=ioasid KBUILD_BUILD_HOST=ioasid KBUILD_BUILD_VERSION=1 LOCALVERSION=
 export CCACHE_DIR=$cache/ccache CCACHE_BASEDIR=$cache CCACHE_NOHASHDIR=1
@@ -16,6 +16,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "${0##*/}: $*"; exit 1; }
+[[ $top$cache != *[[:space:]:]* ]] || die "the kernel cannot be built in a path with a blank or a colon: $top, $cache"
 
 # One build at a time; a script that the holder of the lock calls runs under the holder's.
 lock() {
