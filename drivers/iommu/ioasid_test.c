@@ -118,6 +118,7 @@ static struct device *const dev_b = &devs[1];
 static struct {
 	DECLARE_BITMAP(taken, HIGH - LOW + 1);
 	int error;		/* what alloc returns */
+	struct ioasid_set *ends;	/* freed when a number is asked for */
 	bool freed_with_irqs_off;
 	atomic_t foreign;	/* numbers freed that it has not given */
 } source;
@@ -126,6 +127,8 @@ static int source_alloc(unsigned int lowest, unsigned int highest)
 {
 	unsigned int id;
 
+	if (source.ends)
+		ioasid_set_free(source.ends);
 	if (source.error)
 		return source.error;
 	for (id = min(highest, HIGH); id >= max(lowest, LOW); id--)
@@ -1526,14 +1529,17 @@ static void an_error_of_the_source_comes_through(struct kunit *test)
 
 static void a_number_that_cannot_be_had_goes_back_to_the_source(struct kunit *test)
 {
-	struct ioasid_set *set = must_have_set(test, 0);
+	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
 
 	ASSERT_NO_NUMBERS_ARE_OUT(test);
 	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
+	source.ends = set;
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -ESHUTDOWN);
+	source.ends = NULL;
 	KUNIT_EXPECT_TRUE(test, bitmap_empty(source.taken, HIGH - LOW + 1));
+	KUNIT_EXPECT_EQ(test, set->nr_coming, 0);
 	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
-	ioasid_set_free(set);
+	ioasid_set_put(set);
 }
 
 static void the_source_stays_while_numbers_are_out(struct kunit *test)
@@ -1953,7 +1959,10 @@ static int take_turns(void *data)
 	do {
 		racer->turn(racer);
 		cond_resched();
-	} while (time_before(jiffies, race->end));
+		/* A second, and longer if nobody has been at it so far */
+	} while (time_before(jiffies, race->end) ||
+		 (!atomic_read(&race->met) &&
+		  time_before(jiffies, race->end + 60 * HZ)));
 	complete(&race->done);
 	return 0;
 }

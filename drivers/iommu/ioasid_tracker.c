@@ -64,12 +64,19 @@ void ioasid_tracker_init(struct ioasid *ioasid)
 	ref_tracker_dir_init(&ioasid->ref_dir, 16, "ioasid");
 }
 
-/* At the last put: who is still tracked has put without ioasid_untrack() */
+/*
+ * At the last put: who is still tracked has put without ioasid_untrack(). The
+ * list of names must not reach into what is freed.
+ */
 void ioasid_tracker_exit(struct ioasid *ioasid)
 {
+	struct ioasid_tracker *tracker, *next;
+
 	/* The owner need not free, see ioasid_recycle() */
 	if (!list_empty(&ioasid->owner.node))
 		ioasid_untrack(ioasid, &ioasid->owner);
+	list_for_each_entry_safe(tracker, next, &ioasid->holders, node)
+		list_del_init(&tracker->node);
 	ref_tracker_dir_exit(&ioasid->ref_dir);
 }
 

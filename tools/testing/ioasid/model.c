@@ -9,7 +9,7 @@
 
 #include "model.h"
 
-#define BUDGET		30000		/* states that are looked at */
+#define BUDGET		100000		/* states that are looked at */
 #define SEEN_SIZE	BIT(17)
 
 const u32 spids[4] = { 0, 7, IOASID_MAX, IOASID_MAX + 1 };

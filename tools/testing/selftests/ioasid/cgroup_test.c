@@ -212,13 +212,14 @@ TEST_F(cgroup, a_killed_task_is_charged_as_long_as_its_file_lives_elsewhere)
 		send_fds(sock[1], &fd, 1);
 		pause();
 	}
+	/* A child that fails is the end of file */
+	close(sock[1]);
 	ASSERT_EQ(0, recv_fds(sock[0], &fd, 1));
 	kill_and_reap(child);
 	EXPECT_EQ(1, current_of(INNER));
 	close(fd);
 	EXPECT_EQ(0, current_of(INNER));
 	close(sock[0]);
-	close(sock[1]);
 }
 
 TEST_F(cgroup, a_removed_cgroup_leaves_the_charge_above)

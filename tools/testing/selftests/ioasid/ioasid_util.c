@@ -107,12 +107,14 @@ int read_file(const char *path, char *buf, size_t size)
 int write_file(const char *path, const char *text)
 {
 	int fd, len = strlen(text), ret = 0;
+	ssize_t nr;
 
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (write(fd, text, len) != len)
-		ret = -errno;
+	nr = write(fd, text, len);
+	if (nr != len)
+		ret = nr < 0 ? -errno : -EIO;
 	close(fd);
 	return ret;
 }
@@ -278,7 +280,11 @@ int wait_byte(int fd)
 
 int send_byte(int fd)
 {
-	return write(fd, "", 1) == 1 ? 0 : -errno;
+	ssize_t nr = write(fd, "", 1);
+
+	if (nr < 0)
+		return -errno;
+	return nr ? 0 : -EIO;
 }
 
 /* The kernel log */
@@ -332,14 +338,16 @@ int kmsg_say(const char *what)
 {
 	char line[128];
 	int fd, len, ret = 0;
+	ssize_t nr;
 
 	fd = open(KMSG_PATH, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	/* One write is one record; it cannot be seeked, which dprintf() tries */
 	len = snprintf(line, sizeof(line), KMSG_OURS " %s\n", what);
-	if (write(fd, line, len) != len)
-		ret = -errno;
+	nr = write(fd, line, len);
+	if (nr != len)
+		ret = nr < 0 ? -errno : -EIO;
 	close(fd);
 	return ret;
 }

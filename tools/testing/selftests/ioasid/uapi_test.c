@@ -443,6 +443,8 @@ TEST_F(set, a_file_passed_over_a_socket_shares_its_set)
 		/* The sender has closed it meanwhile */
 		_exit(state_of(fd, BASE) == IOASID_STATE_ACTIVE ? 0 : 5);
 	}
+	/* A child that fails is the end of file */
+	close(sock[1]);
 	fd = ioasid_open();
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(BASE, ioasid_alloc(fd, BASE, BASE));
