@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the ioasid selftests with a virtual machine share: a real-mode guest of
+ * a few bytes, and the kvm-ioasid device.
+ */
+#ifndef KVM_UTIL_H
+#define KVM_UTIL_H
+
+#include <linux/kvm.h>
+
+#include "ioasid_util.h"
+
+/* What the guest does with its one vCPU */
+enum guest {
+	GUEST_COUNTS,		/* counts, for ever */
+	GUEST_STEPS,		/* counts, and leaves the guest at each step */
+};
+
+struct vm {
+	int vm;
+	int vcpu;
+	int dev;		/* kvm-ioasid */
+	struct kvm_run *run;	/* a mapping holds the vCPU's file just as its fd does */
+	size_t run_size;
+	void *memory;		/* the guest's, shared with children */
+};
+
+#define VM_CLOSED	{ .vm = -1, .vcpu = -1, .dev = -1 }
+
+/* The guest's memory, which outlives its VMs */
+void *vm_memory_new(void);
+
+/* A VM in @memory, without the device, and with it */
+int vm_open(struct vm *vm, void *memory, enum guest guest);
+int vm_open_with_device(struct vm *vm, void *memory, enum guest guest);
+void vm_close_vcpu(struct vm *vm);
+void vm_close(struct vm *vm);
+
+/* How far the guest has counted */
+__u32 guest_count(const void *memory);
+/* Wait until it has counted on */
+int guest_wait(const void *memory, unsigned int nr);
+
+/* GUEST_STEPS: run the vCPU to its next step. -EPROTO: it did not get there. */
+int vm_step(struct vm *vm);
+
+/* The device */
+
+int vm_create_device(int vm, __u32 type, __u32 flags);
+int dev_attr(int dev, unsigned long cmd, __u32 group, __u64 attr, const void *addr);
+
+int vm_ioasid_add(int dev, int ioasid_fd, __u32 host, __u32 guest);
+int vm_ioasid_del(int dev, __u32 guest);
+/* The host's number, or -errno */
+int vm_ioasid_lookup(int dev, __u32 guest);
+
+#endif /* KVM_UTIL_H */

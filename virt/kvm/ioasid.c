@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KVM as a holder of numbers of /dev/ioasid: a virtual machine has numbers of
+ * its own for its guest, each of which stands for one of the host's, and holds
+ * that until the user takes the mapping away or the machine is destroyed. What
+ * the owner of the host's number does meanwhile is of no concern here: the
+ * guest goes on with a number that is parked.
+ */
+#include <linux/ioasid.h>
+#include <linux/kvm_host.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/xarray.h>
+
+#include "ioasid.h"
+
+/* A guest's number, and the reference to the host's that goes with it */
+struct kvm_ioasid_entry {
+	struct ioasid *ioasid;
+	struct ioasid_tracker tracker;
+};
+
+struct kvm_ioasid_map {
+	/* Orders changes: to the list, and to what the CPU reads of it */
+	struct mutex lock;
+	/* Entries by the guest's number. Read in kvm->srcu. */
+	struct xarray guests;
+	/*
+	 * The same by the host's: one place for each number, so that what a VM
+	 * has is bounded by the quotas of the sets.
+	 */
+	struct xarray hosts;
+};
+
+/* Nobody finds the entry any more */
+static void entry_free(struct kvm_ioasid_entry *entry)
+{
+	ioasid_untrack(entry->ioasid, &entry->tracker);
+	ioasid_put(entry->ioasid);
+	kfree(entry);
+}
+
+static struct kvm_ioasid_entry *entry_alloc(int fd, u32 host)
+{
+	struct kvm_ioasid_entry *entry;
+	struct ioasid *ioasid;
+
+	entry = kzalloc(sizeof(*entry), GFP_KERNEL_ACCOUNT);
+	if (!entry)
+		return ERR_PTR(-ENOMEM);
+
+	ioasid = ioasid_find_by_fd(fd, host);
+	if (IS_ERR(ioasid)) {
+		kfree(entry);
+		return ERR_CAST(ioasid);
+	}
+	ioasid_track(ioasid, &entry->tracker, "kvm", NULL);
+	entry->ioasid = ioasid;
+	return entry;
+}
+
+static int map_insert(struct kvm *kvm, struct kvm_ioasid_map *map, u32 guest,
+		      struct kvm_ioasid_entry *entry)
+{
+	unsigned int host = ioasid_id(entry->ioasid);
+	int ret;
+
+	lockdep_assert_held(&map->lock);
+
+	ret = xa_insert(&map->hosts, host, entry, GFP_KERNEL);
+	if (ret)
+		return ret == -EBUSY ? -EEXIST : ret;
+	/* Reserves the place; readers find nothing there */
+	ret = xa_insert(&map->guests, guest, NULL, GFP_KERNEL);
+	if (ret) {
+		ret = ret == -EBUSY ? -EEXIST : ret;
+		goto err_host;
+	}
+	ret = kvm_arch_ioasid_add(kvm, guest, host);
+	if (ret)
+		goto err_guest;
+	/* Needs no memory */
+	xa_store(&map->guests, guest, entry, 0);
+	return 0;
+
+err_guest:
+	xa_release(&map->guests, guest);
+err_host:
+	xa_erase(&map->hosts, host);
+	return ret;
+}
+
+static int kvm_ioasid_add(struct kvm_device *dev, void __user *arg)
+{
+	struct kvm_ioasid_map *map = dev->private;
+	struct kvm_ioasid_entry *entry;
+	struct kvm_ioasid cmd;
+	int ret;
+
+	if (copy_from_user(&cmd, arg, sizeof(cmd)))
+		return -EFAULT;
+	if (cmd.flags || cmd.guest > IOASID_MAX)
+		return -EINVAL;
+
+	entry = entry_alloc(cmd.ioasid_fd, cmd.host);
+	if (IS_ERR(entry))
+		return PTR_ERR(entry);
+
+	mutex_lock(&map->lock);
+	ret = map_insert(dev->kvm, map, cmd.guest, entry);
+	mutex_unlock(&map->lock);
+	if (ret)
+		entry_free(entry);
+	return ret;
+}
+
+static int kvm_ioasid_del(struct kvm_device *dev, u32 __user *arg)
+{
+	struct kvm_ioasid_map *map = dev->private;
+	struct kvm_ioasid_entry *entry;
+	u32 guest;
+
+	if (get_user(guest, arg))
+		return -EFAULT;
+
+	mutex_lock(&map->lock);
+	entry = xa_erase(&map->guests, guest);
+	if (entry) {
+		kvm_arch_ioasid_del(dev->kvm, guest);
+		xa_erase(&map->hosts, ioasid_id(entry->ioasid));
+	}
+	mutex_unlock(&map->lock);
+	if (!entry)
+		return -ENOENT;
+
+	/* Who found it before, a CPU or a section's reader, may yet use it */
+	kvm_arch_ioasid_sync(dev->kvm);
+	synchronize_srcu_expedited(&dev->kvm->srcu);
+	entry_free(entry);
+	return 0;
+}
+
+static int kvm_ioasid_lookup(struct kvm_device *dev, u32 __user *arg)
+{
+	int idx, host;
+	u32 guest;
+
+	if (get_user(guest, arg))
+		return -EFAULT;
+
+	idx = srcu_read_lock(&dev->kvm->srcu);
+	host = kvm_ioasid_to_host(dev->kvm, guest);
+	srcu_read_unlock(&dev->kvm->srcu, idx);
+	if (host < 0)
+		return host;
+	return put_user(host, arg);
+}
+
+static int kvm_ioasid_set_attr(struct kvm_device *dev,
+			       struct kvm_device_attr *attr)
+{
+	void __user *arg = u64_to_user_ptr(attr->addr);
+
+	if (attr->group == KVM_DEV_IOASID_MAP) {
+		switch (attr->attr) {
+		case KVM_DEV_IOASID_ADD:
+			return kvm_ioasid_add(dev, arg);
+		case KVM_DEV_IOASID_DEL:
+			return kvm_ioasid_del(dev, arg);
+		}
+	}
+	return -ENXIO;
+}
+
+static int kvm_ioasid_get_attr(struct kvm_device *dev,
+			       struct kvm_device_attr *attr)
+{
+	if (attr->group == KVM_DEV_IOASID_MAP &&
+	    attr->attr == KVM_DEV_IOASID_LOOKUP)
+		return kvm_ioasid_lookup(dev, u64_to_user_ptr(attr->addr));
+	return -ENXIO;
+}
+
+static int kvm_ioasid_has_attr(struct kvm_device *dev,
+			       struct kvm_device_attr *attr)
+{
+	if (attr->group == KVM_DEV_IOASID_MAP) {
+		switch (attr->attr) {
+		case KVM_DEV_IOASID_ADD:
+		case KVM_DEV_IOASID_DEL:
+		case KVM_DEV_IOASID_LOOKUP:
+			return 0;
+		}
+	}
+	return -ENXIO;
+}
+
+static int kvm_ioasid_create(struct kvm_device *dev, u32 type)
+{
+	struct kvm_ioasid_map *map;
+	struct kvm *kvm = dev->kvm;
+
+	lockdep_assert_held(&kvm->lock);
+
+	if (rcu_access_pointer(kvm->ioasids))
+		return -EBUSY;
+
+	map = kzalloc(sizeof(*map), GFP_KERNEL_ACCOUNT);
+	if (!map)
+		return -ENOMEM;
+	mutex_init(&map->lock);
+	xa_init_flags(&map->guests, XA_FLAGS_ACCOUNT);
+	xa_init_flags(&map->hosts, XA_FLAGS_ACCOUNT);
+
+	dev->private = map;
+	rcu_assign_pointer(kvm->ioasids, map);
+	return 0;
+}
+
+/*
+ * The VM is destroyed: nobody runs in it, and what its architecture had of the
+ * numbers is gone. Or the device's file could not be made: then the VM lives
+ * on, vCPUs may look into the map, and it is empty.
+ */
+static void kvm_ioasid_destroy(struct kvm_device *dev)
+{
+	struct kvm_ioasid_map *map = dev->private;
+	struct kvm_ioasid_entry *entry;
+	unsigned long guest;
+
+	RCU_INIT_POINTER(dev->kvm->ioasids, NULL);
+	synchronize_srcu_expedited(&dev->kvm->srcu);
+
+	xa_for_each(&map->guests, guest, entry) {
+		entry_free(entry);
+		cond_resched();
+	}
+	xa_destroy(&map->guests);
+	xa_destroy(&map->hosts);
+	mutex_destroy(&map->lock);
+	kfree(map);
+	kfree(dev);
+}
+
+static const struct kvm_device_ops kvm_ioasid_ops = {
+	.name = "kvm-ioasid",
+	.create = kvm_ioasid_create,
+	.destroy = kvm_ioasid_destroy,
+	.set_attr = kvm_ioasid_set_attr,
+	.get_attr = kvm_ioasid_get_attr,
+	.has_attr = kvm_ioasid_has_attr,
+};
+
+/**
+ * kvm_ioasid_to_host() - The host's number that a guest's stands for
+ * @kvm: The VM.
+ * @guest: The guest's number, any value.
+ *
+ * For code of an architecture that runs a guest's instruction with the host's
+ * number. The VM holds the number for as long as the caller stays in the
+ * section: KVM_DEV_IOASID_DEL takes the mapping away, and waits for all
+ * sections before it puts the reference. The number may be parked: then it is
+ * good still, its DMA is blocked, and nobody else is given it. After the
+ * section the number alone means nothing, it may be another's.
+ *
+ * What cannot stay in a section, tables that the CPU reads, is written by
+ * kvm_arch_ioasid_add() and cleared by kvm_arch_ioasid_del(), and
+ * kvm_arch_ioasid_sync() waits for the CPUs before the reference is put.
+ *
+ * Context: Any context but NMI, in a read-side section of kvm->srcu. On x86
+ * KVM_RUN is in one where it handles an exit, but neither in the guest nor in
+ * the fast path of an exit; other ioctls of a vCPU take it where they need it.
+ * Takes no lock.
+ * Return: 1 to %IOASID_MAX, or -ENOENT.
+ */
+int kvm_ioasid_to_host(struct kvm *kvm, u32 guest)
+{
+	struct kvm_ioasid_map *map = srcu_dereference(kvm->ioasids, &kvm->srcu);
+	struct kvm_ioasid_entry *entry;
+
+	entry = map ? xa_load(&map->guests, guest) : NULL;
+	return entry ? ioasid_id(entry->ioasid) : -ENOENT;
+}
+EXPORT_SYMBOL_GPL(kvm_ioasid_to_host);
+
+int kvm_ioasid_ops_init(void)
+{
+	return kvm_register_device_ops(&kvm_ioasid_ops, KVM_DEV_TYPE_IOASID);
+}
+
+void kvm_ioasid_ops_exit(void)
+{
+	kvm_unregister_device_ops(KVM_DEV_TYPE_IOASID);
+}
