@@ -30,13 +30,15 @@ static char devices[DEVS];
 
 /*
  * An attachment: in place of the domain, which the core only hands on. Who
- * checks a free reads state and number under no lock. What orders the moves is
- * the core's lock alone: the thread sanitizer looks after their count.
+ * checks a free reads state, number and set under no lock, and does not follow
+ * the pointers: that would be another's number. What orders the moves is the
+ * core's lock alone: the thread sanitizer looks after their count.
  */
 struct hw {
 	int state;
 	unsigned int moves;
 	const struct ioasid *ioasid;
+	const struct ioasid_set *set;
 };
 
 enum { IDLE, ATTACHED, BLOCKED };
@@ -59,6 +61,7 @@ static void hw_move(struct ioasid_attachment *attachment, int from, int or_from,
 	sched_point();
 	h->moves++;
 	__atomic_store_n(&h->ioasid, ioasid, __ATOMIC_RELAXED);
+	__atomic_store_n(&h->set, ioasid->set, __ATOMIC_RELAXED);
 	__atomic_store_n(&h->state, to, __ATOMIC_RELAXED);
 }
 
@@ -317,15 +320,14 @@ void print_history(void)
 
 static void check_blocked(const struct ioasid *ioasid, const struct ioasid_set *set)
 {
-	const struct ioasid *n;
 	int i, j;
 
 	for (i = 0; i < BANKS; i++) {
 		for (j = 0; j < BANK_ATTACHMENTS; j++) {
 			if (__atomic_load_n(&hw[i][j].state, __ATOMIC_RELAXED) != ATTACHED)
 				continue;
-			n = __atomic_load_n(&hw[i][j].ioasid, __ATOMIC_RELAXED);
-			if (n == ioasid || (set && n->set == set))
+			if ((ioasid && __atomic_load_n(&hw[i][j].ioasid, __ATOMIC_RELAXED) == ioasid) ||
+			    (set && __atomic_load_n(&hw[i][j].set, __ATOMIC_RELAXED) == set))
 				shim_bug("free returned, and an attachment is not blocked");
 		}
 	}
