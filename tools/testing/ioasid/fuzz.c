@@ -324,10 +324,12 @@ static void check_blocked(const struct ioasid *ioasid, const struct ioasid_set *
 
 	for (i = 0; i < BANKS; i++) {
 		for (j = 0; j < BANK_ATTACHMENTS; j++) {
-			if (__atomic_load_n(&hw[i][j].state, __ATOMIC_RELAXED) != ATTACHED)
+			const struct hw *h = &hw[i][j];
+
+			if (__atomic_load_n(&h->state, __ATOMIC_RELAXED) != ATTACHED)
 				continue;
-			if ((ioasid && __atomic_load_n(&hw[i][j].ioasid, __ATOMIC_RELAXED) == ioasid) ||
-			    (set && __atomic_load_n(&hw[i][j].set, __ATOMIC_RELAXED) == set))
+			if ((ioasid && ioasid == __atomic_load_n(&h->ioasid, __ATOMIC_RELAXED)) ||
+			    (set && set == __atomic_load_n(&h->set, __ATOMIC_RELAXED)))
 				shim_bug("free returned, and an attachment is not blocked");
 		}
 	}

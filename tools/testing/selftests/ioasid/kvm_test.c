@@ -1396,10 +1396,17 @@ static void order_end(struct bench *bench)
 	bench->fd = -1;
 }
 
+static void events_swap(enum event *a, enum event *b)
+{
+	enum event event = *a;
+
+	*a = *b;
+	*b = event;
+}
+
 /* The next order of the events in the order of the alphabet; false: none */
 static bool order_next(enum event *order)
 {
-	enum event event;
 	int i, j;
 
 	for (i = NR_EVENTS - 2; i >= 0 && order[i] > order[i + 1]; i--)
@@ -1408,14 +1415,9 @@ static bool order_next(enum event *order)
 		return false;
 	for (j = NR_EVENTS - 1; order[j] < order[i]; j--)
 		;
-	event = order[i];
-	order[i] = order[j];
-	order[j] = event;
-	for (i++, j = NR_EVENTS - 1; i < j; i++, j--) {
-		event = order[i];
-		order[i] = order[j];
-		order[j] = event;
-	}
+	events_swap(&order[i], &order[j]);
+	for (i++, j = NR_EVENTS - 1; i < j; i++, j--)
+		events_swap(&order[i], &order[j]);
 	return true;
 }
 

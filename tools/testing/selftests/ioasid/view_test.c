@@ -4,6 +4,7 @@
  * who hold them, tracepoints.
  */
 #define _GNU_SOURCE
+#include <assert.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -153,7 +154,7 @@ TEST_F(view, debugfs_names_who_holds_a_parked_number)
 }
 
 /* Each event's line, in the order in which they come after one another */
-_Static_assert(ID == 458752, "the number that the lines below have");
+static_assert(ID == 458752, "the number that the lines below have");
 static const char *const life[] = {
 	"ioasid_alloc: id=458752 set=%lld active refs=2 attachments=0",
 	"ioasid_get: id=458752 set=%lld active",
