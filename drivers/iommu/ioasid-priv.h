@@ -81,11 +81,20 @@ struct ioasid {
 #endif
 };
 
+/* How many attachments are blocked at a time: the hardware is waited for once */
+#ifndef IOASID_BLOCKS
+#define IOASID_BLOCKS	32
+#endif
+
 /* Brings the hardware's view of an attachment about, under set->lock */
 struct ioasid_attachment_ops {
 	int (*attach)(struct ioasid_attachment *attachment);
-	/* No fault of the attachment's DMA is reported from its first moment on */
-	void (*block)(struct ioasid_attachment *attachment);
+	/*
+	 * Of up to IOASID_BLOCKS attachments whose ops have the same block. No
+	 * fault of their DMA is reported from the first moment on.
+	 */
+	void (*block)(struct ioasid_attachment *const *attachments,
+		      unsigned int count);
 	void (*detach)(struct ioasid_attachment *attachment);
 	const char *name;
 };

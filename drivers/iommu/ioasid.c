@@ -359,27 +359,57 @@ static bool ioasid_park_begin(struct ioasid *ioasid)
 	return true;
 }
 
+/* Attachments that are to be blocked together */
+struct ioasid_blocks {
+	struct ioasid_attachment *attachments[IOASID_BLOCKS];
+	unsigned int count;
+};
+
+static void ioasid_blocks_flush(struct ioasid_blocks *blocks)
+{
+	if (!blocks->count)
+		return;
+	blocks->attachments[0]->ops->block(blocks->attachments, blocks->count);
+	blocks->count = 0;
+	cond_resched();
+}
+
+static void ioasid_blocks_add(struct ioasid_blocks *blocks,
+			      struct ioasid_attachment *attachment)
+{
+	if (blocks->count == IOASID_BLOCKS ||
+	    (blocks->count && blocks->attachments[0]->ops->block !=
+			      attachment->ops->block))
+		ioasid_blocks_flush(blocks);
+	blocks->attachments[blocks->count++] = attachment;
+}
+
 /*
  * Block the DMA of numbers that are parked already, so that none is found any
  * more once the first is blocked, and put the owners' references. Returns
- * without the set's lock.
+ * without the set's lock, which has kept the attachments in place.
  */
-static void ioasid_park_end(struct ioasid_set *set, struct list_head *batch)
+static void ioasid_park_end(struct ioasid_set *set, struct list_head *parked)
 {
+	struct ioasid_blocks blocks = { .count = 0 };
 	struct ioasid_attachment *attachment;
 	struct ioasid *ioasid, *next;
 
 	lockdep_assert_held(&set->lock);
 
-	list_for_each_entry(ioasid, batch, parking) {
+	list_for_each_entry(ioasid, parked, parking) {
 		list_for_each_entry(attachment, &ioasid->attachments, node)
-			attachment->ops->block(attachment);
+			ioasid_blocks_add(&blocks, attachment);
+		cond_resched();
+	}
+	ioasid_blocks_flush(&blocks);
+	list_for_each_entry(ioasid, parked, parking) {
 		trace_ioasid_park(ioasid);
 		cond_resched();
 	}
 	mutex_unlock(&set->lock);
 
-	list_for_each_entry_safe(ioasid, next, batch, parking) {
+	list_for_each_entry_safe(ioasid, next, parked, parking) {
 		ioasid_untrack(ioasid, &ioasid->owner);
 		ioasid_put(ioasid);
 		cond_resched();
@@ -401,7 +431,7 @@ void ioasid_set_free(struct ioasid_set *set)
 {
 	const struct ioasid_token_type *type;
 	struct ioasid *ioasid;
-	LIST_HEAD(batch);
+	LIST_HEAD(parked);
 
 	xa_lock_irq(&ioasid_sets);
 	type = set->type;
@@ -418,12 +448,12 @@ void ioasid_set_free(struct ioasid_set *set)
 	xa_unlock_irq(&set->numbers);
 
 	ioasid_set_for_each(set, ioasid) {
-		/* What it puts is not the last: the owner's is in the batch */
+		/* What it puts is not the last: the owner's is in the list */
 		if (ioasid_park_begin(ioasid))
-			list_add_tail(&ioasid->parking, &batch);
+			list_add_tail(&ioasid->parking, &parked);
 		cond_resched();
 	}
-	ioasid_park_end(set, &batch);
+	ioasid_park_end(set, &parked);
 	ioasid_set_put(set);
 }
 EXPORT_SYMBOL_GPL(ioasid_set_free);
@@ -597,12 +627,12 @@ EXPORT_SYMBOL_GPL(ioasid_alloc);
 void ioasid_free(struct ioasid *ioasid)
 {
 	struct ioasid_set *set = ioasid->set;
-	LIST_HEAD(batch);
+	LIST_HEAD(parked);
 
 	mutex_lock(&set->lock);
 	if (ioasid_park_begin(ioasid))
-		list_add(&ioasid->parking, &batch);
-	ioasid_park_end(set, &batch);
+		list_add(&ioasid->parking, &parked);
+	ioasid_park_end(set, &parked);
 }
 EXPORT_SYMBOL_GPL(ioasid_free);
 

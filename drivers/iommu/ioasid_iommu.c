@@ -10,6 +10,24 @@
 #include "ioasid-priv.h"
 #include "iommu-priv.h"
 
+/* Blocks of both kinds go down together */
+static void block_attachments(struct ioasid_attachment *const *attachments,
+			      unsigned int count)
+{
+	struct iommu_pasid_block blocks[IOASID_BLOCKS];
+	unsigned int i;
+
+	static_assert(IOASID_BLOCKS <= IOMMU_PASID_BLOCKS);
+
+	for (i = 0; i < count; i++) {
+		blocks[i].dev = attachments[i]->dev;
+		/* The default has no domain of its own */
+		blocks[i].pasid = attachments[i]->domain ?
+				  attachments[i]->ioasid->id : IOMMU_NO_PASID;
+	}
+	iommu_block_device_pasids(blocks, count);
+}
+
 /* DMA tagged with the number goes through the domain */
 static int tagged_attach(struct ioasid_attachment *attachment)
 {
@@ -23,11 +41,6 @@ static int tagged_attach(struct ioasid_attachment *attachment)
 					 id, NULL);
 }
 
-static void tagged_block(struct ioasid_attachment *attachment)
-{
-	iommu_block_device_pasid(attachment->dev, attachment->ioasid->id);
-}
-
 static void tagged_detach(struct ioasid_attachment *attachment)
 {
 	iommu_detach_device_pasid(attachment->domain, attachment->dev,
@@ -36,7 +49,7 @@ static void tagged_detach(struct ioasid_attachment *attachment)
 
 static const struct ioasid_attachment_ops tagged_ops = {
 	.attach = tagged_attach,
-	.block = tagged_block,
+	.block = block_attachments,
 	.detach = tagged_detach,
 	.name = "tagged",
 };
@@ -47,11 +60,6 @@ static int default_attach(struct ioasid_attachment *attachment)
 	return iommu_claim_device_default(attachment->dev);
 }
 
-static void default_block(struct ioasid_attachment *attachment)
-{
-	iommu_block_device_default(attachment->dev);
-}
-
 static void default_detach(struct ioasid_attachment *attachment)
 {
 	iommu_release_device_default(attachment->dev);
@@ -59,7 +67,7 @@ static void default_detach(struct ioasid_attachment *attachment)
 
 static const struct ioasid_attachment_ops default_ops = {
 	.attach = default_attach,
-	.block = default_block,
+	.block = block_attachments,
 	.detach = default_detach,
 	.name = "default",
 };

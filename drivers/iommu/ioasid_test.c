@@ -36,11 +36,13 @@
 struct test_hardware {
 	atomic_t attached;
 	atomic_t blocked;
+	atomic_t batches;	/* how often it was waited for in all of that */
 	atomic_t detached;
 	atomic_t blocked_while_active;
+	atomic_t odd_batches;	/* empty, too long, or of others */
 	int error;	/* what attach returns */
 	bool slow;	/* sleeps at times, as who waits for real hardware does */
-	/* What a test does when an attachment is blocked */
+	/* What a test does when attachments are blocked */
 	void (*when_blocked)(struct kunit *test, struct ioasid_set *set);
 	struct kunit *test;
 };
@@ -64,15 +66,38 @@ static int hw_attach(struct ioasid_attachment *attachment)
 	return 0;
 }
 
-static void hw_block(struct ioasid_attachment *attachment)
+static void hw_block(struct ioasid_attachment *const *attachments,
+		     unsigned int count)
 {
+	unsigned int i;
+
 	if (hw.slow)
 		sleep_at_times();
-	atomic_inc(&hw.blocked);
-	if (!attachment->ioasid->parked)
-		atomic_inc(&hw.blocked_while_active);
+	atomic_inc(&hw.batches);
+	if (!count || count > IOASID_BLOCKS)
+		atomic_inc(&hw.odd_batches);
+	for (i = 0; i < count; i++) {
+		atomic_inc(&hw.blocked);
+		if (!attachments[i]->ioasid->parked)
+			atomic_inc(&hw.blocked_while_active);
+		if (attachments[i]->ops->block != hw_block)
+			atomic_inc(&hw.odd_batches);
+	}
 	if (hw.when_blocked)
-		hw.when_blocked(hw.test, attachment->ioasid->set);
+		hw.when_blocked(hw.test, attachments[0]->ioasid->set);
+}
+
+static void other_hw_block(struct ioasid_attachment *const *attachments,
+			   unsigned int count)
+{
+	unsigned int i;
+
+	atomic_inc(&hw.batches);
+	for (i = 0; i < count; i++) {
+		atomic_inc(&hw.blocked);
+		if (attachments[i]->ops->block != other_hw_block)
+			atomic_inc(&hw.odd_batches);
+	}
 }
 
 static void hw_detach(struct ioasid_attachment *attachment)
@@ -94,6 +119,13 @@ static const struct ioasid_attachment_ops other_hw_ops = {
 	.block = hw_block,
 	.detach = hw_detach,
 	.name = "other test",
+};
+
+static const struct ioasid_attachment_ops other_block_ops = {
+	.attach = hw_attach,
+	.block = other_hw_block,
+	.detach = hw_detach,
+	.name = "blocked elsewhere",
 };
 
 static struct ioasid_attachment *attach(struct ioasid *ioasid,
@@ -257,6 +289,7 @@ static void ioasid_test_exit(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.attached),
 			atomic_read(&hw.detached));
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked_while_active), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.odd_batches), 0);
 	KUNIT_EXPECT_TRUE(test, bitmap_empty(source.taken, HIGH - LOW + 1));
 	KUNIT_EXPECT_EQ(test, atomic_read(&source.foreign), 0);
 }
@@ -1291,6 +1324,83 @@ static void no_number_is_found_once_the_first_is_blocked(struct kunit *test)
 		ioasid_detach(attachment[i]);
 		ioasid_put(ioasid[i]);
 	}
+}
+
+static const struct block_param {
+	unsigned int numbers, devices, batches;
+	const char *name;
+} block_params[] = {
+	{ 0, 1, 0, "no number" },
+	{ 5, 0, 0, "numbers without attachments" },
+	{ 1, 1, 1, "one" },
+	{ 31, 1, 1, "one less than a batch" },
+	{ 32, 1, 1, "a batch" },
+	{ 33, 1, 2, "one more than a batch" },
+	{ 9, 4, 2, "more attachments than numbers" },
+	{ 1000, 1, 32, "many" },
+};
+
+static void block_param_name(const struct block_param *param, char *name)
+{
+	strscpy(name, param->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(block, block_params, block_param_name);
+
+/* ceil(attachments / batch), however they are spread over the numbers */
+static void set_free_waits_once_a_batch(struct kunit *test)
+{
+	const struct block_param *param = test->param_value;
+	unsigned int attachments = param->numbers * param->devices;
+	struct ioasid_set *set = must_have_set(test, param->numbers);
+	struct ioasid_attachment **attachment;
+	struct ioasid *ioasid;
+	unsigned int i, j;
+
+	KUNIT_ASSERT_EQ(test, param->batches,
+			DIV_ROUND_UP(attachments, IOASID_BLOCKS));
+	attachment = kunit_kcalloc(test, attachments + 1, sizeof(*attachment),
+				   GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, attachment);
+	for (i = 0; i < param->numbers; i++) {
+		/* More than there are from LOW to HIGH */
+		ioasid = ioasid_alloc(set, LOW, IOASID_MAX);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
+		for (j = 0; j < param->devices; j++)
+			attachment[i * param->devices + j] =
+				must_attach(test, ioasid, &devs[j]);
+		ioasid_put(ioasid);
+	}
+
+	ioasid_set_free(set);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), attachments);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.batches), param->batches);
+	for (i = 0; i < attachments; i++)
+		ioasid_detach(attachment[i]);
+}
+
+static void what_is_blocked_elsewhere_is_not_in_a_batch_of_others(struct kunit *test)
+{
+	const struct ioasid_attachment_ops *ops[] = {
+		&hw_ops, &other_hw_ops, &other_block_ops, &hw_ops,
+	};
+	struct ioasid_attachment *attachment[ARRAY_SIZE(ops)];
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(ops); i++) {
+		attachment[i] = ioasid_attach_ops(ioasid, &devs[i], NULL, ops[i],
+						  "kunit");
+		KUNIT_ASSERT_FALSE(test, IS_ERR(attachment[i]));
+	}
+
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 4);
+	/* The first two together: they are blocked in the same way */
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.batches), 3);
+	for (i = 0; i < ARRAY_SIZE(ops); i++)
+		ioasid_detach(attachment[i]);
+	ioasid_put(ioasid);
 }
 
 /* Attachments */
@@ -2367,6 +2477,8 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(set_free_ends_the_spids),
 	KUNIT_CASE(a_freed_set_gives_no_numbers),
 	KUNIT_CASE(no_number_is_found_once_the_first_is_blocked),
+	KUNIT_CASE_PARAM(set_free_waits_once_a_batch, block_gen_params),
+	KUNIT_CASE(what_is_blocked_elsewhere_is_not_in_a_batch_of_others),
 
 	KUNIT_CASE(attach_holds_the_number),
 	KUNIT_CASE(free_blocks_each_attachment_once),

@@ -75,11 +75,21 @@ static int hw_attach(struct ioasid_attachment *attachment)
 	return 0;
 }
 
-static void hw_block(struct ioasid_attachment *attachment)
+static void hw_block(struct ioasid_attachment *const *attachments,
+		     unsigned int count)
 {
-	if (!attachment->ioasid->parked)
-		shim_bug("block of an active number");
-	hw_move(attachment, ATTACHED, ATTACHED, BLOCKED);
+	struct task *me = current;
+	unsigned int i;
+
+	if (!count || count > IOASID_BLOCKS)
+		shim_bug("a batch of %u attachments", count);
+	me->batches++;
+	for (i = 0; i < count; i++) {
+		me->blocked++;
+		if (!attachments[i]->ioasid->parked)
+			shim_bug("block of an active number");
+		hw_move(attachments[i], ATTACHED, ATTACHED, BLOCKED);
+	}
 }
 
 static void hw_detach(struct ioasid_attachment *attachment)
@@ -550,6 +560,8 @@ static void do_op(const struct op *op, struct result *r, bool threads)
 		me->fail_nth = op->fail_nth;
 		me->fail_nowait = op->fail_nowait;
 		me->irq_off += op->atomic;
+		me->blocked = 0;
+		me->batches = 0;
 		call(op, r);
 		me->irq_off -= op->atomic;
 		me->fail_nth = 0;
@@ -557,6 +569,9 @@ static void do_op(const struct op *op, struct result *r, bool threads)
 		r->failed = me->failed;
 		if (me->locks || me->spin_depth || me->rcu_depth || me->irq_off)
 			shim_bug("a lock, or RCU, is not let go");
+		if (me->batches != (me->blocked + IOASID_BLOCKS - 1) / IOASID_BLOCKS)
+			shim_bug("%d attachments are blocked in %d batches",
+				 me->blocked, me->batches);
 	}
 	r->end = __atomic_add_fetch(&clock_now, 1, __ATOMIC_RELAXED);
 	/* What each call can return, apart for alone and with others */

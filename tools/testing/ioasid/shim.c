@@ -297,29 +297,6 @@ void kmem_cache_free(struct kmem_cache *cache, void *p)
 	free(p);
 }
 
-/*
- * If memory failed, and there is no number left when lib/idr.c tries again, it
- * forgets a node of its XArray: if memory is to fail for the core, it does
- * before that.
- */
-int shim_ida_alloc_range(struct ida *ida, unsigned int min, unsigned int max,
-			 gfp_t gfp)
-{
-	int fail_nth = current->fail_nth, fail_nowait = current->fail_nowait;
-	int ret = -ENOMEM;
-
-	might_sleep();
-	current->fail_nth = 0;
-	current->fail_nowait = false;
-	if (fail_nth == 1)
-		current->failed = true;
-	else
-		ret = ida_alloc_range(ida, min, max, gfp);
-	current->fail_nth = fail_nth ? fail_nth - 1 : 0;
-	current->fail_nowait = fail_nowait;
-	return ret;
-}
-
 /* What counts references and numbers */
 
 struct misc_cg shim_cg;

@@ -17,8 +17,6 @@ void radix_tree_init(void);
 struct ida;
 int ida_alloc_range(struct ida *ida, unsigned int min, unsigned int max,
 		    gfp_t gfp);
-int shim_ida_alloc_range(struct ida *ida, unsigned int min, unsigned int max,
-			 gfp_t gfp);
 
 /* What the sanitizers and libFuzzer call, from fuzz.c */
 const char *__tsan_default_options(void);

@@ -23,6 +23,9 @@ struct task {
 	int failed;
 	/* Those that may not sleep fail too */
 	int fail_nowait;
+	/* What it had the hardware block in this call, in how many batches */
+	int blocked;
+	int batches;
 };
 
 struct task *sched_current(void);
