@@ -76,7 +76,8 @@ static const struct ioasid_attachment_ops default_ops = {
  * ioasid_attach() - Let DMA tagged with a number through a domain
  * @ioasid: The number. The caller has a reference.
  * @dev: The device, whose DMA the caller owns: alone in its group, and there
- *       until ioasid_detach().
+ *       until ioasid_detach(). So is the domain of its group: with another one
+ *       the driver may turn ATS on or off.
  * @domain: The domain, which outlives the attachment.
  * @holder: Who attaches, for debugfs. The string outlives the attachment.
  *
@@ -107,7 +108,7 @@ EXPORT_SYMBOL_GPL(ioasid_attach);
  * ioasid_attach_default() - Put a device's DMA without PASID under a number
  * @ioasid: The number. The caller has a reference.
  * @dev: The device, as for ioasid_attach(). Its group has a domain of its DMA
- *       owner's, and keeps it until ioasid_detach().
+ *       owner's.
  * @holder: Who attaches, for debugfs. The string outlives the attachment.
  *
  * Nothing changes for the DMA until the number is freed: it is blocked then.
