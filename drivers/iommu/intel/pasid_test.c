@@ -289,4 +289,5 @@ static struct kunit_suite pasid_test_suite = {
 	.exit = pasid_test_exit,
 	.test_cases = pasid_test_cases,
 };
+
 kunit_test_suite(pasid_test_suite);
