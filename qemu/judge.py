@@ -5,8 +5,9 @@
 # booting anything: tables are built in the machine's memory and registers are
 # driven over QEMU's qtest protocol. What the kernel's tests conclude rests on
 # what is checked here: that an entry with P=0 does not translate, that FPD
-# silences, that cached translations live until they are invalidated, and that
-# each kind of invalidation drops what it must.
+# silences, that cached translations live until they are invalidated, in the
+# IOMMU and in the device, that each kind of invalidation drops what it must,
+# and that no page request is lost.
 #
 #	qemu/judge.py [-v] <qemu-binary> [words...]
 #
@@ -45,14 +46,19 @@ DMAR = 0xfed90000
 ECAM = 0xb0000000
 BRIDGE_BASE = 0xe0000000
 NO_PASID = None
+# What is freed must not look as if it were not
+MALLOC = 'glibc.malloc.tcache_count=0:glibc.malloc.perturb=165'
 
 # VT-d registers
 CAP, ECAP, GCMD, GSTS, RTADDR = 0x08, 0x10, 0x18, 0x1c, 0x20
 FSTS, IQH, IQT, IQA, FRCD = 0x34, 0x80, 0x88, 0x90, 0x220
+PQH, PQT, PQA, PRS, PECTL = 0xc0, 0xc8, 0xd0, 0xdc, 0xe0
+PRS_PPR, PRS_PRO = 1, 2
 FSTS_PFO, FSTS_PPF, FSTS_IQE = 1, 2, 0x10
 
 # Fault reasons
 F_CONTEXT_P, F_SL_WRITE, F_SL_READ = 0x02, 0x05, 0x06
+F_DTE, F_PRE = 0x44, 0x47
 F_DIR_P, F_PASID_P, F_PASID_INV = 0x51, 0x59, 0x5b
 F_FS_P, F_FS_WRITE = 0x71, 0x85
 
@@ -91,7 +97,8 @@ class Qtest:
                 cmd += ['-L', path]
         self.proc = subprocess.Popen(cmd + args, stdin=subprocess.DEVNULL,
                                      stdout=self.log, stderr=self.log,
-                                     pass_fds=[theirs.fileno()])
+                                     pass_fds=[theirs.fileno()],
+                                     env=dict(os.environ, GLIBC_TUNABLES=MALLOC))
         theirs.close()
         ours.settimeout(20)
         self.sock = ours
@@ -168,22 +175,14 @@ class Device:
         m.w32(self.cfg + 0x14, 0)
         self.command(True)
         equal(m.r32(bar + R['ID']), R['ID_VALUE'], 'the ID register')
-        self.exp = self.find_cap(0x10)
-        self.msi = self.find_cap(0x05)
+        self.exp = m.find_cap(self.cfg, 0x10)
+        self.msi = m.find_cap(self.cfg, 0x05)
         self.ats = self.find_ext(0x0f)
         self.pri = self.find_ext(0x13)
         self.pasid = self.find_ext(0x1b)
+        self.mode = ()
         if self.pasid:
             self.enable_pasid(True)
-
-    def find_cap(self, cap):
-        at = self.m.r16(self.cfg + 0x34) & 0xff
-        while at:
-            head = self.m.r16(self.cfg + at)
-            if head & 0xff == cap:
-                return at
-            at = head >> 8
-        return 0
 
     def find_ext(self, cap):
         at = 0x100
@@ -199,6 +198,17 @@ class Device:
 
     def enable_pasid(self, on):
         self.m.w16(self.cfg + self.pasid + 6, int(on))
+
+    def enable_ats(self, on=True):
+        """In the capability, and in what is run from now on"""
+        self.m.w16(self.cfg + self.ats + 6, on << 15)
+        self.mode = ('ATS',) if on else ()
+
+    def enable_pri(self, alloc=32):
+        self.enable_ats()
+        self.m.w32(self.cfg + self.pri + 12, alloc)
+        self.m.w16(self.cfg + self.pri + 4, 1)
+        self.mode = ('ATS', 'PRI')
 
     def flr(self):
         self.m.w16(self.cfg + self.exp + 8, 0x8000)
@@ -227,7 +237,7 @@ class Device:
 
     def run(self, n=0):
         """Do what is set up, once: (succeeded, result)"""
-        self.ctrl('CLEAR', 'RUN', n=n)
+        self.ctrl('CLEAR', 'RUN', *self.mode, n=n)
         for _ in range(1000):
             if not self.get(n, 'STATUS') & R['STATUS_BUSY']:
                 break
@@ -250,13 +260,37 @@ class Device:
         return result if ok else None
 
 
+    def start(self, pasid, direction, iova, n=0):
+        """Begin a transfer that may have to wait"""
+        self.setup(pasid, direction, iova, iova, pattern=0x1111, n=n)
+        self.ctrl('CLEAR', 'RUN', *self.mode, n=n)
+        self.m.step(1)
+
+    def count(self, *regs, n=0):
+        return tuple(self.get(n, reg) for reg in regs)
+
+    def ats_counts(self, n=0):
+        return self.count('ATC_HITS', 'ATS_REQUESTS', 'ATS_REFUSED', n=n)
+
+    def pri_counts(self, n=0):
+        return self.count('PRI_REQUESTS', 'PRI_SUCCESS', 'PRI_INVALID', 'PRI_FAILURE', n=n)
+
+    def invalidations(self):
+        return self.m.r64(self.bar + R['INVALIDATIONS'])
+
+    def stray(self):
+        return self.m.r64(self.bar + R['STRAY_RESPONSES'])
+
+
 class Machine(Qtest):
     """The machine with VT-d set up in scalable mode, and helpers for tables"""
 
-    def __init__(self, binary, flts, devices=None, prop='', iommu_prop='', translate=True):
+    def __init__(self, binary, flts, devices=None, prop='', iommu_prop='', chipset='',
+                 translate=True):
         iommu = ('intel-iommu,intremap=on,x-scalable-mode=on,x-pasid-mode=on,'
                  'device-iotlb=on,x-flts=%s' % ('on,aw-bits=48' if flts else 'off')) + iommu_prop
-        args = ['-device', iommu, '-device', 'pcie-root-port,id=rp0,addr=1.0,chassis=1,slot=1']
+        args = ['-global', 'ICH9-LPC.' + chipset] if chipset else []
+        args += ['-device', iommu, '-device', 'pcie-root-port,id=rp0,addr=1.0,chassis=1,slot=1']
         if devices is None:
             devices = ['pasid-test,bus=rp0' + prop]
         for dev in devices:
@@ -283,6 +317,15 @@ class Machine(Qtest):
         self.w32(port + 0x18, 0x00010100)
         self.w32(port + 0x20, (BRIDGE_BASE + 0x100000) & 0xfff00000 | BRIDGE_BASE >> 16)
         self.w16(port + 4, 6)
+
+    def find_cap(self, cfg, cap):
+        at = self.r16(cfg + 0x34) & 0xff
+        while at:
+            head = self.r16(cfg + at)
+            if head & 0xff == cap:
+                return at
+            at = head >> 8
+        return 0
 
     def page(self, count=1):
         addr = self.next_page
@@ -352,14 +395,19 @@ class Machine(Qtest):
     def table(self):
         return self.page()
 
-    def map(self, table, iova, addr, write=True):
-        for level in (3, 2, 1):
+    def map(self, table, iova, addr, write=True, levels=(3, 2, 1)):
+        for level in levels:
             at = table + 8 * (iova >> (12 + 9 * level) & 511)
             if not self.r64(at):
                 self.w64(at, self.page() | (7 if self.flts else 3))
             table = self.r64(at) & ~0xfff
         bits = (5 | 2 * write) if self.flts else (1 | 2 * write)
-        self.w64(table + 8 * (iova >> 12 & 511), addr | bits)
+        level = levels[-1] - 1
+        self.w64(table + 8 * (iova >> (12 + 9 * level) & 511), addr | bits | (level == 1) << 7)
+
+    def map_large(self, table, iova, addr):
+        """2 MiB"""
+        self.map(table, iova, addr, levels=(3, 2))
 
     def space(self, pasid, word, did=1, iova=0x40000000, pages=1, **kw):
         """A PASID with tables of its own: returns the memory mapped at iova,
@@ -394,6 +442,43 @@ class Machine(Qtest):
     def flush(self):
         """All there is"""
         self.inv(context_global(), pc_global(), iotlb_global())
+
+    # --- Page request queue
+
+    def setup_prq(self):
+        """128 descriptors, of which one stays empty; the interrupt is masked"""
+        self.prq = self.page()
+        self.w32(DMAR + PECTL, 1 << 31)
+        self.w64(DMAR + PQA, self.prq)
+        self.w64(DMAR + PQH, 0)
+        self.w64(DMAR + PQT, 0)
+
+    def prq_used(self):
+        return (self.r64(DMAR + PQT) - self.r64(DMAR + PQH)) // 32 % 128
+
+    def request(self):
+        """The oldest page request, taken out of the queue, or None"""
+        head = self.r64(DMAR + PQH)
+        if head == self.r64(DMAR + PQT):
+            return None
+        lo, hi = struct.unpack('<2Q', self.read(self.prq + head, 16))
+        self.w64(DMAR + PQH, (head + 32) % PAGE)
+        return {'type': lo & 0xff, 'pasid': lo >> 32 & 0xfffff if lo >> 8 & 1 else NO_PASID,
+                'sid': lo >> 16 & 0xffff, 'others': lo & 0xfff000000000fe00,
+                'read': hi & 1, 'write': hi >> 1 & 1, 'last': hi >> 2 & 1,
+                'group': hi >> 3 & 0x1ff, 'addr': hi & ~0xfff}
+
+    def expect_request(self, pasid, addr, write=0):
+        """Returns the group, which respond() wants to know"""
+        got = self.request()
+        check(got is not None, 'there is no page request in the queue')
+        group = got.pop('group')
+        equal(got, {'type': 1, 'pasid': pasid, 'sid': self.dev.sid, 'others': 0, 'read': 1 - write,
+                    'write': write, 'last': 1, 'addr': addr}, 'the page request')
+        return group
+
+    def respond(self, pasid, group, code):
+        self.inv(response(self.dev.sid, pasid, group, code))
 
     # --- Faults
 
@@ -481,6 +566,27 @@ def piotlb_page(did, pasid, iova, am=0):
     return (6 | 3 << 4 | did << 16 | (pasid or 0) << 32, iova | am)
 
 
+def devtlb(sid, addr=0x7ffffffffffff000, size=1):
+    """Of requests without PASID, all pages unless told"""
+    return (3 | sid << 32, addr | size)
+
+
+def devtlb_pasid(sid, pasid, addr=0x7ffffffffffff000, size=1, every=0):
+    return (8 | sid << 16 | pasid << 32, addr | size << 11 | every)
+
+
+def devtlb_any(sid, pasid):
+    return devtlb(sid) if pasid is NO_PASID else devtlb_pasid(sid, pasid)
+
+
+SUCCESS, INVALID, FAILURE = 0, 1, 0xf
+
+
+def response(sid, pasid, group, code):
+    return (9 | (pasid is not NO_PASID) << 4 | code << 12 | sid << 16 | (pasid or 0) << 32,
+            group << 3 | 1 << 2)
+
+
 # --- Tests -------------------------------------------------------------------
 
 TESTS = []
@@ -539,6 +645,7 @@ def t_caps(m):
     check(d.pasid and d.ats and d.pri and d.msi and d.exp, 'a capability is missing')
     equal(m.r16(d.cfg + d.pasid + 4) >> 8 & 31, 20, 'the PASID width')
     equal(m.r16(d.cfg + d.ats + 4) >> 5 & 1, 1, 'ATS page aligned request')
+    equal(m.r16(d.cfg + d.ats + 4) >> 6 & 1, 1, 'ATS global invalidate')
     equal(m.r16(d.cfg + d.pri + 6) >> 15, 1, 'PRG response PASID required')
     equal(m.r32(d.cfg + d.exp + 4) >> 28 & 1, 1, 'DEVCAP.FLR')
     equal(m.r32(d.cfg + d.exp + 0x24) >> 21 & 1, 1, 'DEVCAP2.End-End TLP prefix')
@@ -1067,9 +1174,664 @@ def t_no_drain(m):
     equal(m.r32(DMAR + FSTS) & FSTS_IQE, FSTS_IQE, 'FSTS.IQE')
 
 
-@test_once('a page group response is accepted')
+@test_once('a page group response that nobody waits for is accepted')
 def t_response(m):
-    m.inv((9 | 1 << 4 | 1 << 12 | m.dev.sid << 16 | 5 << 32, 3 << 3))
+    for p in (5, NO_PASID):
+        m.inv(response(m.dev.sid, p, 3, INVALID))
+    equal(m.dev.stray(), 0, 'STRAY_RESPONSES')
+
+
+# The device's own cache of translations (ATC)
+
+@test_kinds('ATS: the first access asks, the next one does not')
+def t_ats(m, pasid):
+    m.space(NO_PASID, 1)
+    mem = m.space(pasid, 0x100)
+    d = m.dev
+    d.enable_ats()
+    m.reaches(pasid, IOVA, 0x100, 'not cached')
+    equal(d.ats_counts(), (0, 1, 0), 'hits, requests and refused: not cached')
+    m.reaches(pasid, IOVA, 0x100, 'cached')
+    equal(d.ats_counts(), (1, 0, 0), 'hits, requests and refused: cached')
+    check(d.fill(pasid, IOVA + 16, 0xabc), 'FILL is blocked')
+    equal(d.ats_counts(), (0, 1, 0), 'hits, requests and refused: cached for reading, written')
+    check(d.fill(pasid, IOVA + 24, 0xabd), 'FILL is blocked')
+    equal(d.ats_counts(), (1, 0, 0), 'hits, requests and refused: cached for writing')
+    m.reaches(pasid, IOVA, 0x100, 'cached for writing')
+    equal(d.ats_counts(), (1, 0, 0), 'hits, requests and refused: cached for writing, read')
+    equal((m.r64(mem + 16), m.r64(mem + 24)), (0xabc, 0xabd), 'the memory')
+    m.no_fault()
+
+
+@test('ATS: each PASID has translations of its own, for all queues')
+def t_ats_many(m):
+    d = m.dev
+    everyone = (NO_PASID, 0) + PASIDS
+    d.enable_ats()
+    m.add_context(d.sid, rid_pasid=77)
+    m.space(77, 0x2000000)
+    for p in everyone[1:]:
+        m.space(p, 0x1000000 + p, did=7)
+    for i in range(2):
+        for p in everyone:
+            got = d.load(p, IOVA, n=i)
+            equal(got, 0x2000000 if p is NO_PASID else 0x1000000 + p, 'what PASID %s reads' % p)
+            equal(d.ats_counts(i), (i, 1 - i, 0), 'hits, requests and refused of PASID %s' % p)
+
+
+@test_kinds('ATS: a cached translation does not need the IOMMU')
+def t_ats_stale(m, pasid):
+    m.space(NO_PASID, 1)
+    mem = m.space(pasid, 0x110)
+    d = m.dev
+    d.enable_ats()
+    m.reaches(pasid, IOVA, 0x110, 'before')
+    m.zero_entry(pasid, FPD)
+    m.flush()
+    m.reaches(pasid, IOVA, 0x110, 'zeroed, all but the device-TLB invalidated')
+    equal(d.invalidations(), 0, 'INVALIDATIONS')
+    d.mode = ()
+    m.blocked(pasid, IOVA, 'zeroed, untranslated')
+    d.mode = ('ATS',)
+    m.inv(devtlb_any(d.sid, pasid))
+    equal(d.invalidations(), 1, 'INVALIDATIONS')
+    m.blocked(pasid, IOVA, 'invalidated')
+    equal(d.ats_counts(), (0, 1, 1), 'hits, requests and refused')
+    check(not d.fill(pasid, IOVA), 'FILL is not blocked')
+    equal(m.r64(mem), 0x110, 'the memory')
+    m.no_fault()
+
+
+@test_kinds('ATS: a changed page table is used after the invalidation, not before')
+def t_ats_remap(m, pasid):
+    m.space(NO_PASID, 1)
+    table, a, b = m.table(), m.page(), m.page()
+    m.w64(a, 0xa)
+    m.w64(b, 0xb)
+    m.map(table, IOVA, a)
+    m.set_entry(pasid, table, did=3)
+    m.dev.enable_ats()
+    m.reaches(pasid, IOVA, 0xa, 'before')
+    m.map(table, IOVA, b)
+    m.inv(iotlb_domain(3))
+    m.reaches(pasid, IOVA, 0xa, 'only the IOTLB invalidated')
+    m.inv(devtlb_any(m.dev.sid, pasid))
+    m.reaches(pasid, IOVA, 0xb, 'both invalidated')
+
+
+@test('ATS: a repeated transfer goes on until the invalidation, and not after it')
+def t_ats_repeat(m):
+    d = m.dev
+    mem = m.space(5, 0)
+    d.enable_ats()
+    d.setup(5, 'FILL', dst=IOVA)
+    d.ctrl('CLEAR', 'RUN', 'REPEAT', 'ATS')
+    m.step(1)
+    m.zero_entry(5, FPD)
+    m.flush()
+    for _ in range(5):
+        m.step(100000)
+    equal(d.count('GOOD', 'FAILED', 'ATC_HITS', 'ATS_REQUESTS'), (6, 0, 5, 1), 'the counters before')
+    m.inv(devtlb_pasid(d.sid, 5))
+    m.w64(mem, 0)
+    for _ in range(5):
+        m.step(100000)
+    equal(d.count('GOOD', 'FAILED', 'ATS_REQUESTS', 'ATS_REFUSED'), (6, 5, 6, 5), 'the counters after')
+    equal(m.r64(mem), 0, 'the memory')
+    m.no_fault()
+
+
+DEVTLB_SPACES = (NO_PASID, 5, 0x10005)
+
+
+def devtlb_test(m, desc, gone, count):
+    """Eight pages of three address spaces, cached in the device, then unmapped"""
+    d = m.dev
+    d.enable_ats()
+    for i, p in enumerate(DEVTLB_SPACES):
+        m.space(p, 0xb00 + 16 * i, pages=8)
+        for page in range(8):
+            m.reaches(p, IOVA + page * PAGE, 0xb00 + 16 * i + page, 'before: %s, page %d' % (p, page))
+    for p in DEVTLB_SPACES:
+        m.zero_entry(p, FPD)
+    m.flush()
+    m.inv(desc(d.sid))
+    equal(d.invalidations(), count, 'INVALIDATIONS')
+    for i, p in enumerate(DEVTLB_SPACES):
+        for page in range(8):
+            what = '%s, page %d' % (p, page)
+            if page in gone.get(p, ()):
+                m.blocked(p, IOVA + page * PAGE, what)
+            else:
+                m.reaches(p, IOVA + page * PAGE, 0xb00 + 16 * i + page, what)
+    m.no_fault()
+
+
+ALL = range(8)
+for _name, _desc, _gone, _count in (
+        ('without PASID, of page 2', lambda sid: devtlb(sid, IOVA + 2 * PAGE, 0), {NO_PASID: (2,)}, 1),
+        ('without PASID, of pages 2 and 3', lambda sid: devtlb(sid, IOVA + 2 * PAGE), {NO_PASID: (2, 3)}, 1),
+        ('without PASID, of pages 4 to 7', lambda sid: devtlb(sid, IOVA + 5 * PAGE), {NO_PASID: (4, 5, 6, 7)}, 1),
+        ('without PASID, of all pages', devtlb, {NO_PASID: ALL}, 1),
+        ('without PASID, of pages elsewhere', lambda sid: devtlb(sid, IOVA + 0x107000), {}, 1),
+        ('without PASID, of another device', lambda sid: devtlb(sid + 8), {}, 0),
+        ('of PASID 5, page 2', lambda sid: devtlb_pasid(sid, 5, IOVA + 2 * PAGE, 0), {5: (2,)}, 1),
+        ('of PASID 5, pages 2 and 3', lambda sid: devtlb_pasid(sid, 5, IOVA + 2 * PAGE), {5: (2, 3)}, 1),
+        ('of PASID 5, pages 4 to 7', lambda sid: devtlb_pasid(sid, 5, IOVA + 5 * PAGE), {5: (4, 5, 6, 7)}, 1),
+        ('of PASID 5, all pages', lambda sid: devtlb_pasid(sid, 5), {5: ALL}, 1),
+        ('of PASID 0x10005, all pages', lambda sid: devtlb_pasid(sid, 0x10005), {0x10005: ALL}, 1),
+        ('of PASID 0, which is not "no PASID"', lambda sid: devtlb_pasid(sid, 0), {}, 0),
+        ('of PASID 5 of another device', lambda sid: devtlb_pasid(sid + 8, 5), {}, 0),
+        ('of every PASID (G), page 2', lambda sid: devtlb_pasid(sid, 5, IOVA + 2 * PAGE, 0, 1),
+         {5: (2,), 0x10005: (2,)}, 2),
+        ('of every PASID (G), all pages', lambda sid: devtlb_pasid(sid, 6, every=1), {5: ALL, 0x10005: ALL}, 2)):
+    test_once('device-TLB invalidation ' + _name)(
+        lambda m, desc=_desc, gone=_gone, count=_count: devtlb_test(m, desc, gone, count))
+
+
+@test_kinds('ATS: no translation without permission, and no fault')
+def t_ats_refused(m, pasid):
+    m.space(NO_PASID, 1)
+    d = m.dev
+    d.enable_ats()
+
+    def refused(what, iova=IOVA):
+        for write in (0, 1):
+            if write:
+                check(not d.fill(pasid, iova + 8), '%s: FILL is not blocked' % what)
+            else:
+                m.blocked(pasid, iova, what)
+            equal(d.ats_counts(), (0, 1, 1), 'hits, requests and refused: %s' % what)
+            equal(d.get(0, 'FIRST_FAIL_ADDR'), iova + 8 * write, 'FIRST_FAIL_ADDR')
+        m.no_fault()
+
+    mem = m.space(pasid, 0x700, flags=0)
+    refused('P=0')
+    m.zero_entry(pasid)
+    refused('all-zero entry')
+    m.space(pasid, 0x701)
+    refused('not mapped', IOVA + PAGE)
+    at = m.dir_addr(pasid or 0)
+    m.w64(at, m.r64(at) & ~P)
+    m.flush()
+    refused('directory entry not present')
+    equal(m.r64(mem), 0x700, 'the memory')
+
+
+@test('ATS: a page without write permission can be read, not written, and no fault')
+def t_ats_readonly(m):
+    table, mem = m.table(), m.page()
+    m.w64(mem, 0x600)
+    m.map(table, IOVA, mem, write=False)
+    m.set_entry(5, table)
+    m.dev.enable_ats()
+    for what in ('nothing cached', 'cached'):
+        check(not m.dev.fill(5, IOVA), '%s: FILL is not blocked' % what)
+        equal(m.dev.ats_counts(), (0, 1, 1), 'hits, requests and refused of FILL')
+        m.reaches(5, IOVA, 0x600, what)
+    equal(m.dev.ats_counts(), (1, 0, 0), 'hits, requests and refused of READ')
+    equal(m.r64(mem), 0x600, 'the memory')
+    m.no_fault()
+
+
+@test_kinds('ATS: the context entry must allow it (DTE), whatever is cached')
+def t_ats_dte(m, pasid):
+    m.space(NO_PASID, 1)
+    m.space(pasid, 0x610)
+    d = m.dev
+    at = m.context_addr(d.sid)
+    m.w64(at, m.r64(at) & ~4)
+    m.reaches(pasid, IOVA, 0x610, 'untranslated')
+    d.enable_ats()
+    m.blocked(pasid, IOVA, 'DTE=0')
+    equal(d.ats_counts(), (0, 1, 1), 'hits, requests and refused')
+    m.expect_fault(F_DTE, pasid, IOVA)
+    m.w64(at, m.r64(at) | 4)
+    m.inv(context_global(), pc_global(), iotlb_global())
+    m.reaches(pasid, IOVA, 0x610, 'DTE=1')
+    m.no_fault()
+
+
+@test_kinds('ATS: only while it is enabled, disabling and resets empty the cache')
+def t_ats_enable(m, pasid):
+    m.space(NO_PASID, 1)
+    m.space(pasid, 0x620)
+    d = m.dev
+    d.mode = ('ATS',)
+    m.reaches(pasid, IOVA, 0x620, 'never enabled')
+    equal(d.ats_counts(), (0, 0, 0), 'hits, requests and refused: never enabled')
+    for how in ('disabled', 'FLR', 'RESET'):
+        d.enable_ats()
+        m.reaches(pasid, IOVA, 0x620, 'enabled')
+        m.reaches(pasid, IOVA, 0x620, 'enabled, cached')
+        equal(d.ats_counts(), (1, 0, 0), 'hits, requests and refused: cached')
+        if how == 'disabled':
+            d.enable_ats(False)
+            d.mode = ('ATS',)
+            m.reaches(pasid, IOVA, 0x620, 'disabled')
+            equal(d.ats_counts(), (0, 0, 0), 'hits, requests and refused: disabled')
+            d.enable_ats()
+        elif how == 'FLR':
+            d.flr()
+            equal(m.r16(d.cfg + d.ats + 6), 0, 'ATS control after FLR')
+            m.w32(d.cfg + 0x10, d.bar)
+            d.command(True)
+            d.enable_pasid(True)
+            d.enable_ats()
+        else:
+            m.w32(d.bar + R['RESET'], 1)
+        m.reaches(pasid, IOVA, 0x620, how)
+        equal(d.ats_counts(), (0, 1, 0), 'hits, requests and refused: %s' % how)
+
+
+@test_kinds('ATS: what is cached is no way round bus master and PASID enable')
+def t_ats_bme(m, pasid):
+    m.space(NO_PASID, 1)
+    m.space(pasid, 0x630)
+    d = m.dev
+    d.enable_ats()
+    m.reaches(pasid, IOVA, 0x630, 'on')
+    d.command(False)
+    m.blocked(pasid, IOVA, 'bus master off')
+    d.command(True)
+    if pasid is not NO_PASID:
+        d.enable_pasid(False)
+        m.blocked(pasid, IOVA, 'PASID off')
+        d.enable_pasid(True)
+    m.reaches(pasid, IOVA, 0x630, 'on again')
+    m.no_fault()
+
+
+@test_kinds('ATS: 4 KiB across pages, and more pages than the cache has')
+def t_ats_copy(m, pasid):
+    m.space(NO_PASID, 1)
+    mem = m.space(pasid, 0, pages=80)
+    data = random.Random(4).randbytes(4096)
+    m.write(mem + 0x800, data)
+    d = m.dev
+    d.enable_ats()
+    d.setup(pasid, 'COPY', src=IOVA + 0x800, dst=IOVA + 0x2008, length=4096)
+    equal(d.run()[0], True, 'COPY')
+    equal(m.read(mem + 0x2008, 4096), data, 'the copy')
+    equal(d.ats_counts(), (0, 4, 0), 'hits, requests and refused')
+    for i in range(80):
+        check(d.fill(pasid, IOVA + i * PAGE, i), 'page %d: FILL is blocked' % i)
+    for i in range(80):
+        m.reaches(pasid, IOVA + i * PAGE, i, 'page %d' % i)
+    equal(m.r64(mem + 79 * PAGE), 79, 'the memory')
+
+
+@test('ATS: each page of a 2 MiB page is cached by itself')
+def t_ats_large(m):
+    table, mem = m.table(), 32 << 20
+    m.map_large(table, IOVA, mem)
+    m.set_entry(5, table)
+    d = m.dev
+    d.enable_ats()
+    for i in (0, 1, 511):
+        m.w64(mem + i * PAGE, 0x660 + i)
+        m.reaches(5, IOVA + i * PAGE, 0x660 + i, 'page %d' % i)
+        equal(d.ats_counts(), (0, 1, 0), 'hits, requests and refused: page %d' % i)
+    m.zero_entry(5, FPD)
+    m.flush()
+    m.inv(devtlb_pasid(d.sid, 5, IOVA + PAGE, 0))
+    m.reaches(5, IOVA, 0x660, 'page 0 after the invalidation of page 1')
+    m.blocked(5, IOVA + PAGE, 'page 1 after its invalidation')
+
+
+@test_kinds('ATS: pass-through, and blocked again after it')
+def t_ats_pt(m, pasid):
+    m.space(NO_PASID, 1)
+    mem = m.page()
+    m.w64(mem, 0xd00)
+    m.set_entry(pasid, None, did=3, pgtt=PT)
+    d = m.dev
+    d.enable_ats()
+    m.reaches(pasid, mem, 0xd00, 'pass-through')
+    equal(d.ats_counts(), (0, 1, 0), 'hits, requests and refused')
+    m.zero_entry(pasid, FPD)
+    m.inv(pc_pasid(3, pasid), piotlb_pasid(3, pasid), devtlb_any(d.sid, pasid))
+    m.blocked(pasid, mem, '{P=0, FPD=1}')
+    m.no_fault()
+
+
+@test('ATS: asking for a translation of 0xfeexxxxx is no fault')
+def t_ats_fee(m):
+    m.space(NO_PASID, 1)
+    table, mem = m.table(), m.page()
+    m.w64(mem, 0xfee)
+    m.map(table, 0xfee00000, mem)
+    m.set_entry(5, table)
+    m.dev.enable_ats()
+    m.reaches(5, 0xfee00000, 0xfee, 'tagged, mapped')
+    m.blocked(5, 0xfee01000, 'tagged, not mapped')
+    m.no_fault()
+    m.blocked(NO_PASID, 0xfee00000, 'untagged')
+    equal(m.dev.ats_counts(), (0, 1, 1), 'hits, requests and refused')
+    m.no_fault()
+
+
+@test_once('ATS: an IOMMU without device-TLBs refuses', iommu_prop=',device-iotlb=off')
+def t_ats_off(m):
+    m.space(NO_PASID, 0x640)
+    m.space(5, 0x641, did=2)
+    m.dev.enable_pri()
+    for p in (NO_PASID, 5):
+        m.blocked(p, IOVA, 'ATS')
+        equal(m.dev.ats_counts(), (0, 1, 1), 'hits, requests and refused')
+    m.dev.mode = ()
+    m.reaches(5, IOVA, 0x641, 'untranslated')
+
+
+@test_once('ATS: nothing is left of the device in the IOMMU when it is unplugged',
+           chipset='acpi-pci-hotplug-with-bridge-support=off')
+def t_ats_unplug(m):
+    m.setup_prq()
+    d = m.dev
+    d.enable_pri()
+    for p in (NO_PASID, 5):
+        m.space(p, 0x650)
+        m.reaches(p, IOVA, 0x650, 'before')
+        d.start(p, 'READ', IOVA + PAGE)
+        m.expect_request(p, IOVA + PAGE)
+        d.ctrl()
+    d.enable_pasid(False)
+    port = ECAM + (1 << 15)
+    # The slot's power and its indicator off
+    m.w16(port + m.find_cap(port, 0x10) + 0x18, 0x700)
+    equal(m.r32(d.cfg), 0xffffffff, 'the ID of an empty slot')
+    for p in (NO_PASID, 5):
+        m.inv(devtlb_any(d.sid, p))
+        m.respond(p, 0, INVALID)
+    m.inv(devtlb_pasid(d.sid, 5, every=1))
+
+
+# Page requests
+
+@test_kinds('PRI: the request is in the queue, and on success the page is reached')
+def t_pri_success(m, pasid):
+    m.space(NO_PASID, 1)
+    m.setup_prq()
+    table, mem = m.table(), m.page()
+    m.w64(mem, 0x800)
+    m.map(table, IOVA + PAGE, m.page())
+    m.set_entry(pasid, table)
+    d = m.dev
+    d.enable_pri()
+    for write in (0, 1):
+        iova = IOVA + write * 0x200000
+        d.start(pasid, 'FILL' if write else 'READ', iova + 8 * write)
+        equal(d.get(0, 'STATUS'), R['STATUS_BUSY'] | R['STATUS_WAITING'], 'STATUS')
+        equal(m.r32(DMAR + PRS), PRS_PPR, 'the page request status')
+        equal(m.r32(DMAR + PECTL), 3 << 30, 'the page request event control')
+        m.w32(DMAR + PRS, PRS_PPR)
+        group = m.expect_request(pasid, iova, write)
+        m.step(10000000)
+        equal(d.get(0, 'STATUS'), R['STATUS_BUSY'] | R['STATUS_WAITING'], 'STATUS, no response')
+        m.map(table, iova, mem)
+        m.respond(pasid, group, SUCCESS)
+        equal(d.get(0, 'STATUS'), R['STATUS_BUSY'], 'STATUS after the response')
+        m.step(200000)
+        equal(d.get(0, 'STATUS'), R['STATUS_DONE'], 'STATUS after PERIOD')
+        equal(d.count('GOOD', 'FAILED'), (1, 0), 'GOOD and FAILED')
+        equal(d.pri_counts(), (1, 1, 0, 0), 'page requests and responses')
+        equal(d.ats_counts(), (0, 2, 1), 'hits, requests and refused')
+        equal(m.request(), None, 'a second page request')
+    equal(d.load(pasid, IOVA), 0x800, 'READ')
+    equal(m.r64(mem + 8), 0x1111, 'the memory')
+    equal(d.stray(), 0, 'STRAY_RESPONSES')
+    m.no_fault()
+
+
+@test_kinds('PRI: "success" without a page makes the device ask again')
+def t_pri_again(m, pasid):
+    m.space(NO_PASID, 1)
+    m.setup_prq()
+    m.space(pasid, 0)
+    d = m.dev
+    d.enable_pri()
+    d.start(pasid, 'READ', IOVA + PAGE)
+    groups = set()
+    for _ in range(3):
+        group = m.expect_request(pasid, IOVA + PAGE)
+        groups.add(group)
+        m.respond(pasid, group, SUCCESS)
+        equal(m.request(), None, 'a page request before PERIOD')
+        m.step(200000)
+    equal(len(groups), 3, 'the number of groups')
+    equal(d.pri_counts(), (4, 3, 0, 0), 'page requests and responses')
+    equal(d.count('GOOD', 'FAILED'), (0, 0), 'GOOD and FAILED')
+
+
+@test_kinds('PRI: "invalid request" and "response failure" end the transfer')
+def t_pri_denied(m, pasid):
+    m.space(NO_PASID, 1)
+    m.setup_prq()
+    mem = m.space(pasid, 0)
+    d = m.dev
+    status = d.cfg + d.pri + 6
+    d.enable_pri()
+    d.setup(pasid, 'COPY', IOVA, IOVA + PAGE + 8)
+    d.ctrl('CLEAR', 'RUN', *d.mode)
+    m.step(1)
+    m.respond(pasid, m.expect_request(pasid, IOVA + PAGE, 1), INVALID)
+    m.step(1)
+    equal(d.get(0, 'STATUS'), R['STATUS_DONE'] | R['STATUS_ERROR'], 'STATUS, invalid')
+    equal(d.count('GOOD', 'FAILED', 'FIRST_FAIL_ADDR'), (0, 1, IOVA + PAGE + 8), 'the counters, invalid')
+    equal(d.pri_counts(), (1, 0, 1, 0), 'page requests and responses, invalid')
+    equal(m.r16(status), 0x8000, 'the PRI status, invalid')
+    d.start(pasid, 'READ', IOVA + PAGE)
+    m.respond(pasid, m.expect_request(pasid, IOVA + PAGE), FAILURE)
+    m.step(1)
+    equal(d.get(0, 'STATUS'), R['STATUS_DONE'] | R['STATUS_ERROR'], 'STATUS, failure')
+    equal(d.pri_counts(), (1, 0, 0, 1), 'page requests and responses, failure')
+    equal(m.r16(status), 0x8001, 'the PRI status, failure')
+    m.blocked(pasid, IOVA + PAGE, 'after the failure')
+    equal(d.pri_counts(), (0, 0, 0, 0), 'page requests after the failure')
+    m.w16(status - 2, 0)
+    m.w16(status - 2, 2)
+    equal(m.r16(status), 0x8100, 'the PRI status, reset')
+    m.blocked(pasid, IOVA + PAGE, 'PRI disabled')
+    equal(d.pri_counts(), (0, 0, 0, 0), 'page requests while disabled')
+    d.enable_pri()
+    d.start(pasid, 'READ', IOVA + PAGE)
+    m.expect_request(pasid, IOVA + PAGE)
+    equal(m.r64(mem), 0, 'the memory')
+    m.no_fault()
+
+
+@test_kinds('PRI: requests of a PASID that is gone are queued, and answered')
+def t_pri_dead(m, pasid):
+    m.setup_prq()
+    m.space(NO_PASID, 1)
+    m.space(pasid, 0)
+    d = m.dev
+    d.enable_pri()
+
+    def dead(what):
+        d.start(pasid, 'READ', IOVA)
+        m.wait(flags=1 << 7)
+        equal(m.prq_used(), 1, '%s: requests in the queue after a drain' % what)
+        m.respond(pasid, m.expect_request(pasid, IOVA), INVALID)
+        m.step(1)
+        equal(d.pri_counts(), (1, 0, 1, 0), '%s: page requests and responses' % what)
+        equal(d.get(0, 'FAILED'), 1, '%s: FAILED' % what)
+
+    m.or_entry(pasid, clear=P, mask=FPD)
+    dead('{P=0, FPD=1}, the rest intact')
+    m.zero_entry(pasid, FPD)
+    dead('{P=0, FPD=1}')
+    m.zero_entry(pasid)
+    dead('all-zero entry')
+    m.w64(m.dir_addr(pasid or 0), 0)
+    dead('directory entry not present')
+    m.no_fault()
+
+
+@test('PRI: the IOMMU forgets its translation of the page that is asked for')
+def t_pri_implicit(m):
+    m.setup_prq()
+    d = m.dev
+    for pasid in (NO_PASID, 5):
+        table, a, b = m.table(), m.page(), m.page()
+        m.w64(a, 0xa)
+        m.w64(b, 0xb)
+        for page in (0, 1):
+            m.map(table, IOVA + page * PAGE, a, write=False)
+        m.set_entry(pasid, table, did=3)
+        d.mode = ()
+        for page in (0, 1):
+            m.reaches(pasid, IOVA + page * PAGE, 0xa, 'before')
+            m.map(table, IOVA + page * PAGE, b, write=False)
+        d.enable_pri()
+        d.start(pasid, 'FILL', IOVA)
+        m.expect_request(pasid, IOVA, 1)
+        d.ctrl()
+        d.mode = ()
+        m.reaches(pasid, IOVA, 0xb, 'asked for')
+        m.reaches(pasid, IOVA + PAGE, 0xa, 'not asked for')
+
+
+@test_once('PRI: the context entry must allow it (PRE)')
+def t_pri_pre(m):
+    m.setup_prq()
+    m.space(NO_PASID, 1)
+    m.space(5, 0)
+    d = m.dev
+    d.enable_pri()
+    at = m.context_addr(d.sid)
+    m.w64(at, m.r64(at) & ~0x10)
+    d.start(5, 'READ', IOVA + PAGE)
+    m.step(1)
+    equal(m.prq_used(), 0, 'requests in the queue')
+    equal(d.get(0, 'STATUS'), R['STATUS_DONE'] | R['STATUS_ERROR'], 'STATUS')
+    equal(d.pri_counts(), (1, 0, 1, 0), 'page requests and responses')
+    m.expect_fault(F_PRE, 5, IOVA + PAGE)
+
+
+@test_once('PRI: an overflow of the queue is answered, and survived')
+def t_pri_overflow(m):
+    m.setup_prq()
+    m.space(NO_PASID, 1)
+    mem = m.space(5, 0x810)
+    d = m.dev
+    d.enable_pri()
+    for i in range(127):
+        d.start(5, 'READ', IOVA + PAGE)
+        equal(d.pri_counts(), (1, 0, 0, 0), 'page requests and responses, %d' % i)
+        d.ctrl()
+    equal(m.prq_used(), 127, 'requests in the queue')
+    equal(m.r32(DMAR + PRS), PRS_PPR, 'the page request status, full')
+    d.start(5, 'READ', IOVA + PAGE)
+    equal(m.r32(DMAR + PRS), PRS_PPR | PRS_PRO, 'the page request status, overflow')
+    equal(d.pri_counts(), (1, 1, 0, 0), 'page requests and responses, overflow')
+    for _ in range(10):
+        m.step(100000)
+    equal(d.pri_counts(), (11, 11, 0, 0), 'page requests and responses, overflow goes on')
+    for _ in range(127):
+        m.expect_request(5, IOVA + PAGE)
+    m.step(100000)
+    equal(m.request(), None, 'a request while the overflow is not cleared')
+    m.w32(DMAR + PRS, PRS_PPR | PRS_PRO)
+    m.step(100000)
+    equal(m.r32(DMAR + PRS), PRS_PPR, 'the page request status, cleared')
+    group = m.expect_request(5, IOVA + PAGE)
+    table = m.table()
+    m.map(table, IOVA + PAGE, mem)
+    m.set_entry(5, table)
+    m.inv(pc_pasid(1, 5), iotlb_domain(1))
+    m.respond(5, group, SUCCESS)
+    m.step(100000)
+    equal(d.get(0, 'RESULT'), 0x810, 'RESULT')
+    equal(d.get(0, 'STATUS'), R['STATUS_DONE'], 'STATUS')
+    equal(d.stray(), 0, 'STRAY_RESPONSES')
+
+
+@test_kinds('PRI: only the response to its own request reaches a queue', kinds=KINDS[:2])
+def t_pri_stray(m, pasid):
+    m.setup_prq()
+    other = 6
+    for p in (NO_PASID, pasid, other):
+        m.space(p, 0)
+    d = m.dev
+    d.enable_pri()
+    d.start(pasid, 'READ', IOVA + PAGE)
+    d.start(other, 'READ', IOVA + 2 * PAGE, n=1)
+    first = m.expect_request(pasid, IOVA + PAGE)
+    second = m.expect_request(other, IOVA + 2 * PAGE)
+    check(first != second, 'two requests are of one group')
+    m.respond(pasid, first + 2, INVALID)
+    m.respond(pasid, second, INVALID)
+    m.respond(other, first, INVALID)
+    equal(d.stray(), 3, 'STRAY_RESPONSES')
+    m.inv(response(d.sid + 8, pasid, first, INVALID))
+    m.inv(response(d.sid, 7, first, INVALID))
+    m.inv(response(d.sid, 5 if pasid is NO_PASID else NO_PASID, first, INVALID))
+    equal(d.stray(), 3, 'STRAY_RESPONSES of others')
+    for n in (0, 1):
+        equal(d.pri_counts(n), (1, 0, 0, 0), 'queue %d: page requests and responses' % n)
+    m.respond(other, second, INVALID)
+    m.step(1)
+    equal(d.pri_counts(0), (1, 0, 0, 0), 'queue 0: page requests and responses')
+    equal(d.pri_counts(1), (1, 0, 1, 0), 'queue 1: page requests and responses')
+    m.respond(other, second, INVALID)
+    equal(d.stray(), 4, 'STRAY_RESPONSES, answered twice')
+
+
+@test_once('PRI: a queue that is stopped or reset forgets its request')
+def t_pri_forget(m):
+    m.setup_prq()
+    m.space(NO_PASID, 1)
+    m.space(5, 0)
+    d = m.dev
+    status = d.cfg + d.pri + 6
+    for how in ('stop', 'RESET', 'FLR', 'PRI reset'):
+        d.enable_pri()
+        d.start(5, 'READ', IOVA + PAGE)
+        group = m.expect_request(5, IOVA + PAGE)
+        m.w16(d.cfg + d.pri + 4, 0)
+        equal(m.r16(status), 0x8000, '%s: the PRI status, disabled and waiting' % how)
+        if how == 'stop':
+            d.ctrl()
+        elif how == 'RESET':
+            m.w32(d.bar + R['RESET'], 1)
+        elif how == 'FLR':
+            d.flr()
+            m.w32(d.cfg + 0x10, d.bar)
+            d.command(True)
+            d.enable_pasid(True)
+        else:
+            m.w16(d.cfg + d.pri + 4, 2)
+            m.step(1)
+        equal(m.r16(status), 0x8100, '%s: the PRI status, forgotten' % how)
+        check(not d.get(0, 'STATUS') & (R['STATUS_WAITING'] | R['STATUS_BUSY']), '%s: STATUS' % how)
+        before = d.count('GOOD', 'FAILED', 'STATUS')
+        stray = d.stray()
+        m.respond(5, group, SUCCESS)
+        m.step(1000000)
+        equal(d.count('GOOD', 'FAILED', 'STATUS'), before, '%s: the queue after the response' % how)
+        equal(d.stray(), stray + 1, '%s: STRAY_RESPONSES' % how)
+        equal(m.request(), None, '%s: another request' % how)
+
+
+@test_once('PRI: no more requests are out than the allocation allows')
+def t_pri_alloc(m):
+    m.setup_prq()
+    m.space(NO_PASID, 1)
+    m.space(5, 0)
+    d = m.dev
+    d.enable_pri(alloc=1)
+    d.start(5, 'READ', IOVA + PAGE)
+    d.start(5, 'READ', IOVA + 2 * PAGE, n=1)
+    m.step(1000000)
+    group = m.expect_request(5, IOVA + PAGE)
+    equal(m.request(), None, 'a second request')
+    equal(d.get(1, 'STATUS'), R['STATUS_BUSY'], 'STATUS of queue 1')
+    m.respond(5, group, INVALID)
+    m.step(1)
+    m.step(100000)
+    m.expect_request(5, IOVA + 2 * PAGE)
+    equal(d.pri_counts(1), (1, 0, 0, 0), 'queue 1: page requests and responses')
 
 
 # Pass-through
@@ -1393,6 +2155,40 @@ def t_fuzz(m):
             m.cmd('read%s %#x' % (size, d.bar + page * PAGE + off))
         if rnd.random() < .05:
             m.step(rnd.randrange(1, 1000000))
+
+
+@test_once('no register access and no response aborts QEMU, with ATS and PRI')
+def t_fuzz_pri(m):
+    d = m.dev
+    m.setup_prq()
+    m.space(NO_PASID, 0, pages=4)
+    m.space(5, 0, pages=4)
+    d.enable_pri()
+    rnd = random.Random(5)
+    for _ in range(1500):
+        n = rnd.randrange(R['NR_QUEUES'])
+        what = rnd.random()
+        if what < .3:
+            m.w32(d.q(n, 'CTRL'), rnd.getrandbits(6))
+        elif what < .5:
+            d.setup(rnd.choice((NO_PASID, 5, 6)), rnd.randrange(3), IOVA + rnd.randrange(0xc00) * 8,
+                    rnd.choice((IOVA, 2**64 - PAGE, d.bar)) + rnd.randrange(0x200) * 8,
+                    rnd.choice((8, 4096)), rnd.getrandbits(64), n)
+        elif what < .6:
+            m.qi(response(d.sid, rnd.choice((NO_PASID, 5, 6)), rnd.randrange(512), rnd.choice((0, 1, 15))))
+        elif what < .7:
+            m.qi(rnd.choice((devtlb(d.sid), devtlb_pasid(d.sid, 5), devtlb_pasid(d.sid, 5, every=1))))
+        elif what < .75:
+            m.w16(d.cfg + rnd.choice((d.ats + 6, d.pri + 4, d.pasid + 6)), rnd.getrandbits(16))
+        elif what < .85:
+            d.enable_pasid(True)
+            d.enable_pri(rnd.randrange(9))
+        elif what < .9:
+            m.w32(DMAR + PRS, 3)
+            m.w64(DMAR + PQH, m.r64(DMAR + PQT))
+        else:
+            m.step(rnd.randrange(1, 1000000))
+    equal(m.r32(DMAR + FSTS) & FSTS_IQE, 0, 'FSTS.IQE')
 
 
 @test_once('untagged DMA is not translated before VT-d is enabled', translate=False)

@@ -18,11 +18,16 @@
  * - Transfers are done by timers, never from within a register access. A
  *   device that does DMA to its own registers can do no worse than to stop
  *   itself.
- * - A function-level reset and a conventional reset stop all queues and
- *   clear the enable bits of PASID, ATS and PRI.
- *
- * The ATS and PRI capabilities can be enabled and disabled, but the device
- * makes neither translation requests nor page requests.
+ * - A translation of the ATC is used without asking the IOMMU, as hardware
+ *   does: what keeps it from a page is that the translation is dropped. The
+ *   IOMMU's invalidation requests do so from within its notifier, before it
+ *   looks at what comes after them. Each address space of the device has a
+ *   notifier from its first translation on.
+ * - A response to a page request only arms the timer: it comes from within a
+ *   register access of the IOMMU, or of the page request itself if the IOMMU
+ *   answers by itself.
+ * - A function-level reset and a conventional reset stop all queues, clear the
+ *   enable bits of PASID, ATS and PRI, and empty the ATC.
  */
 
 #include "qemu/osdep.h"
@@ -45,8 +50,49 @@ OBJECT_DECLARE_SIMPLE_TYPE(PasidTestState, PASID_TEST)
 #define PASID_TEST_MAX_LEN      4096
 #define PASID_TEST_PERIOD_RESET 100
 #define PASID_TEST_PERIOD_MAX   1000000
-#define PASID_TEST_CTRL_FLAGS   (PASID_TEST_CTRL_REPEAT | PASID_TEST_CTRL_IRQ)
+#define PASID_TEST_CTRL_FLAGS   \
+    (PASID_TEST_CTRL_REPEAT | PASID_TEST_CTRL_IRQ | \
+     PASID_TEST_CTRL_ATS | PASID_TEST_CTRL_PRI)
 #define PASID_TEST_MSI_VECTORS  8
+#define PASID_TEST_PAGE         4096ULL
+#define PASID_TEST_ATC_SIZE     64
+#define PASID_TEST_PAGE_REQS    32
+
+/* No name in pci_regs.h: the function knows invalidations of all PASIDs */
+#define PASID_TEST_ATS_GLOBAL   0x40
+
+/* A page of the ATC, unused if it gives no permission */
+typedef struct PasidTestTranslation {
+    uint32_t pasid;             /* PCI_NO_PASID if there is none */
+    uint64_t page;
+    uint64_t addr;
+    IOMMUAccessFlags perm;
+} PasidTestTranslation;
+
+/* An address space that the device has had translations of, or asked for */
+typedef struct PasidTestSpace {
+    PasidTestState *dev;
+    uint32_t pasid;
+    IOMMUNotifier inval;
+    IOMMUPRINotifier response;
+    bool has_inval;
+    bool has_response;
+} PasidTestSpace;
+
+/* How a transfer ends, or does not end yet */
+typedef enum PasidTestOutcome {
+    PASID_TEST_OK,
+    PASID_TEST_FAIL,
+    PASID_TEST_WAIT,            /* the response to a page request goes on */
+    PASID_TEST_LATER,           /* too many page requests are out */
+} PasidTestOutcome;
+
+/* What is known of the queue's page request */
+typedef enum PasidTestPRI {
+    PASID_TEST_PRI_NONE,
+    PASID_TEST_PRI_SENT,
+    PASID_TEST_PRI_DENIED,      /* the timer will count the failure */
+} PasidTestPRI;
 
 typedef struct PasidTestQueue {
     PasidTestState *dev;
@@ -71,6 +117,18 @@ typedef struct PasidTestQueue {
     uint64_t first_fail_good;
     uint64_t first_fail_addr;
     uint64_t result;
+
+    PasidTestPRI pri;
+    uint16_t pri_index;
+    uint64_t pri_addr;
+
+    uint64_t atc_hits;
+    uint64_t ats_requests;
+    uint64_t ats_refused;
+    uint64_t pri_requests;
+    uint64_t pri_success;
+    uint64_t pri_invalid;
+    uint64_t pri_failure;
 } PasidTestQueue;
 
 struct PasidTestState {
@@ -78,6 +136,13 @@ struct PasidTestState {
 
     MemoryRegion bar;
     PasidTestQueue queue[PASID_TEST_NR_QUEUES];
+
+    PasidTestTranslation atc[PASID_TEST_ATC_SIZE];
+    unsigned atc_next;
+    uint16_t pri_next;
+    GHashTable *spaces;         /* PasidTestSpace, by PASID */
+    uint64_t invalidations;
+    uint64_t stray_responses;
 
     bool has_pasid;
     bool has_ats;
@@ -90,12 +155,267 @@ static uint64_t pasid_test_clock(void)
     return qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
 }
 
-/* --- Transfers ---------------------------------------------------------- */
-
 static bool pasid_test_busy(PasidTestQueue *q)
 {
     return q->ctrl & PASID_TEST_CTRL_RUN;
 }
+
+/* The PASID of the queue's requests, PCI_NO_PASID if they have none */
+static uint32_t pasid_test_pasid(PasidTestQueue *q)
+{
+    return q->pasid & PASID_TEST_PASID_VALID ?
+           q->pasid & PASID_TEST_PASID_MASK : PCI_NO_PASID;
+}
+
+static PasidTestSpace *pasid_test_space(PasidTestState *s, uint32_t pasid)
+{
+    gpointer key = GUINT_TO_POINTER(pasid);
+    PasidTestSpace *space = g_hash_table_lookup(s->spaces, key);
+
+    if (!space) {
+        space = g_new0(PasidTestSpace, 1);
+        space->dev = s;
+        space->pasid = pasid;
+        g_hash_table_insert(s->spaces, key, space);
+    }
+    return space;
+}
+
+/* --- The translation cache (ATC) ---------------------------------------- */
+
+static PasidTestTranslation *pasid_test_atc_find(PasidTestState *s,
+                                                 uint32_t pasid, uint64_t page)
+{
+    int i;
+
+    for (i = 0; i < PASID_TEST_ATC_SIZE; i++) {
+        PasidTestTranslation *t = &s->atc[i];
+
+        if (t->perm != IOMMU_NONE && t->pasid == pasid && t->page == page) {
+            return t;
+        }
+    }
+    return NULL;
+}
+
+static void pasid_test_atc_empty(PasidTestState *s)
+{
+    memset(s->atc, 0, sizeof(s->atc));
+}
+
+/* An invalidation request of the IOMMU */
+static void pasid_test_invalidate(IOMMUNotifier *n, IOMMUTLBEntry *entry)
+{
+    PasidTestSpace *space = n->opaque;
+    PasidTestState *s = space->dev;
+    uint64_t last = entry->iova + entry->addr_mask;
+    int i;
+
+    s->invalidations++;
+    for (i = 0; i < PASID_TEST_ATC_SIZE; i++) {
+        PasidTestTranslation *t = &s->atc[i];
+
+        if (t->pasid == space->pasid && t->page <= last &&
+            t->page + (PASID_TEST_PAGE - 1) >= entry->iova) {
+            t->perm = IOMMU_NONE;
+        }
+    }
+}
+
+/* Returns what may be done with the page, and where it is */
+static IOMMUAccessFlags pasid_test_ask(PasidTestQueue *q, uint64_t page,
+                                       bool is_write, uint64_t *addr)
+{
+    PCIDevice *pdev = PCI_DEVICE(q->dev);
+    IOMMUTLBEntry entry;
+    uint32_t errors;
+
+    q->ats_requests++;
+    if (pci_ats_request_translation(pdev, pasid_test_pasid(q), false, false,
+                                    page, PASID_TEST_PAGE, !is_write, &entry,
+                                    1, &errors) != 1) {
+        return IOMMU_NONE;
+    }
+    *addr = entry.translated_addr + (page & entry.addr_mask);
+    /* The answer to a request for reading does not permit to write */
+    return entry.perm & (is_write ? IOMMU_RW : IOMMU_RO);
+}
+
+/* Returns false if the IOMMU does not let the queue access the page */
+static bool pasid_test_translate(PasidTestQueue *q, uint64_t page,
+                                 bool is_write, uint64_t *addr)
+{
+    PasidTestState *s = q->dev;
+    IOMMUAccessFlags need = is_write ? IOMMU_WO : IOMMU_RO;
+    uint32_t pasid = pasid_test_pasid(q);
+    PasidTestTranslation *t = pasid_test_atc_find(s, pasid, page);
+    PasidTestSpace *space;
+    IOMMUAccessFlags perm;
+
+    if (t && t->perm & need) {
+        q->atc_hits++;
+        *addr = t->addr;
+        return true;
+    }
+
+    perm = pasid_test_ask(q, page, is_write, addr);
+    if (!(perm & need)) {
+        q->ats_refused++;
+        return false;
+    }
+
+    space = pasid_test_space(s, pasid);
+    if (!space->has_inval) {
+        PCIDevice *pdev = PCI_DEVICE(s);
+
+        if (pci_iommu_init_iotlb_notifier(pdev, &space->inval,
+                                          pasid_test_invalidate, space) ||
+            pci_iommu_register_iotlb_notifier(pdev, pasid, &space->inval)) {
+            /* What cannot be invalidated must not be cached */
+            return true;
+        }
+        space->has_inval = true;
+    }
+    if (!t) {
+        t = &s->atc[s->atc_next++ % PASID_TEST_ATC_SIZE];
+    }
+    *t = (PasidTestTranslation) {
+        .pasid = pasid, .page = page, .addr = *addr, .perm = perm,
+    };
+    return true;
+}
+
+/* --- Page requests (PRI) ------------------------------------------------ */
+
+static unsigned pasid_test_waiting(PasidTestState *s)
+{
+    unsigned n = 0;
+    int i;
+
+    for (i = 0; i < PASID_TEST_NR_QUEUES; i++) {
+        n += s->queue[i].pri == PASID_TEST_PRI_SENT;
+    }
+    return n;
+}
+
+/* Stopped says that PRI is disabled, and no response is waited for */
+static void pasid_test_update_stopped(PasidTestState *s)
+{
+    PCIDevice *pdev = PCI_DEVICE(s);
+    uint8_t *status = pdev->config + pdev->exp.pri_cap + PCI_PRI_STATUS;
+
+    if (!pdev->exp.pri_cap) {
+        return;
+    }
+    if (pcie_pri_enabled(pdev) || pasid_test_waiting(s)) {
+        pci_word_test_and_clear_mask(status, PCI_PRI_STATUS_STOPPED);
+    } else {
+        pci_word_test_and_set_mask(status, PCI_PRI_STATUS_STOPPED);
+    }
+}
+
+/* A response to it, should one come, is a stray one */
+static void pasid_test_forget_request(PasidTestQueue *q)
+{
+    q->pri = PASID_TEST_PRI_NONE;
+    pasid_test_update_stopped(q->dev);
+}
+
+/* The page is not to be had: the timer ends the transfer */
+static void pasid_test_deny(PasidTestQueue *q)
+{
+    q->pri = PASID_TEST_PRI_DENIED;
+    timer_mod(q->timer, pasid_test_clock());
+}
+
+static void pasid_test_answer(PasidTestQueue *q, IOMMUPRIResponseCode code)
+{
+    PCIDevice *pdev = PCI_DEVICE(q->dev);
+
+    switch (code) {
+    case IOMMU_PRI_RESP_SUCCESS:
+        q->pri_success++;
+        q->pri = PASID_TEST_PRI_NONE;
+        timer_mod(q->timer,
+                  pasid_test_clock() + q->period * (uint64_t)SCALE_US);
+        break;
+    case IOMMU_PRI_RESP_INVALID_REQUEST:
+        q->pri_invalid++;
+        pasid_test_deny(q);
+        break;
+    default:
+        q->pri_failure++;
+        pasid_test_deny(q);
+        pci_word_test_and_set_mask(pdev->config + pdev->exp.pri_cap +
+                                   PCI_PRI_STATUS, PCI_PRI_STATUS_RF);
+        break;
+    }
+    pasid_test_update_stopped(q->dev);
+}
+
+/* A page group response, of software or of the IOMMU itself */
+static void pasid_test_response(IOMMUPRINotifier *n, IOMMUPRIResponse *resp)
+{
+    PasidTestSpace *space = container_of(n, PasidTestSpace, response);
+    PasidTestState *s = space->dev;
+    int i;
+
+    for (i = 0; i < PASID_TEST_NR_QUEUES; i++) {
+        PasidTestQueue *q = &s->queue[i];
+
+        if (q->pri == PASID_TEST_PRI_SENT && q->pri_index == resp->prgi &&
+            pasid_test_pasid(q) == space->pasid) {
+            pasid_test_answer(q, resp->response_code);
+            return;
+        }
+    }
+    s->stray_responses++;
+}
+
+/* The translation was refused: ask for the page, if possible */
+static PasidTestOutcome pasid_test_request_page(PasidTestQueue *q,
+                                                uint64_t addr, bool is_write)
+{
+    PasidTestState *s = q->dev;
+    PCIDevice *pdev = PCI_DEVICE(s);
+    uint32_t pasid = pasid_test_pasid(q);
+    PasidTestSpace *space;
+
+    if (!pasid_test_busy(q) || !(q->ctrl & PASID_TEST_CTRL_PRI) ||
+        !pcie_pri_enabled(pdev) ||
+        pci_get_word(pdev->config + pdev->exp.pri_cap + PCI_PRI_STATUS) &
+        PCI_PRI_STATUS_RF) {
+        return PASID_TEST_FAIL;
+    }
+    if (pasid_test_waiting(s) >= pcie_pri_get_req_alloc(pdev)) {
+        return PASID_TEST_LATER;
+    }
+
+    space = pasid_test_space(s, pasid);
+    if (!space->has_response) {
+        space->response.notify = pasid_test_response;
+        if (pci_pri_register_notifier(pdev, pasid, &space->response)) {
+            return PASID_TEST_FAIL;
+        }
+        space->has_response = true;
+    }
+
+    /* The response may come before pci_pri_request_page() returns */
+    q->pri = PASID_TEST_PRI_SENT;
+    q->pri_index = s->pri_next++ & PCI_PRI_PRGI_MASK;
+    q->pri_addr = addr;
+    q->pri_requests++;
+    if (pci_pri_request_page(pdev, pasid, false, false,
+                             addr & ~(PASID_TEST_PAGE - 1), true, q->pri_index,
+                             !is_write, is_write)) {
+        q->pri_requests--;
+        pasid_test_forget_request(q);
+        return PASID_TEST_FAIL;
+    }
+    return PASID_TEST_WAIT;
+}
+
+/* --- Transfers ---------------------------------------------------------- */
 
 /* The address space of the queue's requests, NULL if none may be made */
 static AddressSpace *pasid_test_as(PasidTestQueue *q)
@@ -109,40 +429,67 @@ static AddressSpace *pasid_test_as(PasidTestQueue *q)
     return pdev->is_master ? pci_get_address_space(pdev) : NULL;
 }
 
-/* Returns false, and the address that failed, if it was not all accessed */
-static bool pasid_test_access(AddressSpace *as, uint64_t addr, uint8_t *buf,
-                              uint32_t len, bool is_write, uint64_t *fail_addr)
+/* Returns false if it was not accessed */
+static bool pasid_test_rw(AddressSpace *as, uint64_t addr, uint8_t *buf,
+                          uint32_t len, bool is_write)
 {
-    const uint64_t page = 4096;
+    return address_space_access_valid(as, addr, len, is_write,
+                                      MEMTXATTRS_UNSPECIFIED) &&
+           address_space_rw(as, addr, MEMTXATTRS_UNSPECIFIED, buf, len,
+                            is_write) == MEMTX_OK;
+}
+
+/* Accesses it all, or says at which address it ended */
+static PasidTestOutcome pasid_test_access(PasidTestQueue *q, AddressSpace *as,
+                                          uint64_t addr, uint8_t *buf,
+                                          uint32_t len, bool is_write,
+                                          uint64_t *fail_addr)
+{
+    PCIDevice *pdev = PCI_DEVICE(q->dev);
 
     while (len) {
-        uint32_t part = MIN(len, page - (addr & (page - 1)));
+        uint64_t offset = addr & (PASID_TEST_PAGE - 1);
+        uint64_t page = addr - offset;
+        uint32_t part = MIN(len, PASID_TEST_PAGE - offset);
+        bool ok;
 
         *fail_addr = addr;
-        if (!as ||
-            !address_space_access_valid(as, addr, part, is_write,
-                                        MEMTXATTRS_UNSPECIFIED) ||
-            address_space_rw(as, addr, MEMTXATTRS_UNSPECIFIED, buf, part,
-                             is_write) != MEMTX_OK) {
-            return false;
+        if (!as) {
+            return PASID_TEST_FAIL;
+        }
+        if (q->ctrl & PASID_TEST_CTRL_ATS && pcie_ats_enabled(pdev)) {
+            uint64_t translated;
+
+            if (!pasid_test_translate(q, page, is_write, &translated)) {
+                return pasid_test_request_page(q, addr, is_write);
+            }
+            ok = pasid_test_rw(&address_space_memory, translated + offset,
+                               buf, part, is_write);
+        } else {
+            ok = pasid_test_rw(as, addr, buf, part, is_write);
+        }
+        if (!ok) {
+            return PASID_TEST_FAIL;
         }
         addr += part;
         buf += part;
         len -= part;
     }
-    return true;
+    return PASID_TEST_OK;
 }
 
-static bool pasid_test_transfer(PasidTestQueue *q, uint64_t *result,
-                                uint64_t *fail_addr)
+static PasidTestOutcome pasid_test_transfer(PasidTestQueue *q,
+                                            uint64_t *result,
+                                            uint64_t *fail_addr)
 {
     AddressSpace *as = pasid_test_as(q);
     uint8_t buf[PASID_TEST_MAX_LEN];
+    PasidTestOutcome outcome;
     uint32_t i;
 
     *fail_addr = q->dir == PASID_TEST_DIR_FILL ? q->dst : q->src;
     if (q->len < 8 || q->len > sizeof(buf) || q->len % 8) {
-        return false;
+        return PASID_TEST_FAIL;
     }
 
     switch (q->dir) {
@@ -153,8 +500,10 @@ static bool pasid_test_transfer(PasidTestQueue *q, uint64_t *result,
         break;
     case PASID_TEST_DIR_READ:
     case PASID_TEST_DIR_COPY:
-        if (!pasid_test_access(as, q->src, buf, q->len, false, fail_addr)) {
-            return false;
+        outcome = pasid_test_access(q, as, q->src, buf, q->len, false,
+                                    fail_addr);
+        if (outcome != PASID_TEST_OK) {
+            return outcome;
         }
         *result = 0;
         for (i = 0; i < q->len; i += 8) {
@@ -162,13 +511,13 @@ static bool pasid_test_transfer(PasidTestQueue *q, uint64_t *result,
         }
         break;
     default:
-        return false;
+        return PASID_TEST_FAIL;
     }
 
     if (q->dir == PASID_TEST_DIR_READ) {
-        return true;
+        return PASID_TEST_OK;
     }
-    return pasid_test_access(as, q->dst, buf, q->len, true, fail_addr);
+    return pasid_test_access(q, as, q->dst, buf, q->len, true, fail_addr);
 }
 
 /* The transfer, or the last of the transfers, has ended */
@@ -177,6 +526,7 @@ static void pasid_test_done(PasidTestQueue *q)
     PCIDevice *pdev = PCI_DEVICE(q->dev);
 
     timer_del(q->timer);
+    pasid_test_forget_request(q);
     q->ctrl &= ~PASID_TEST_CTRL_RUN;
     q->status |= PASID_TEST_STATUS_DONE;
     if (q->ctrl & PASID_TEST_CTRL_IRQ && msi_enabled(pdev)) {
@@ -187,20 +537,33 @@ static void pasid_test_done(PasidTestQueue *q)
 static void pasid_test_timer(void *opaque)
 {
     PasidTestQueue *q = opaque;
-    uint64_t result = 0, fail_addr = 0;
-    bool ok = pasid_test_transfer(q, &result, &fail_addr);
-    uint64_t now = pasid_test_clock();
+    uint64_t result = 0, fail_addr = q->pri_addr;
+    PasidTestOutcome outcome = PASID_TEST_FAIL;
+    uint64_t now;
+
+    if (q->pri != PASID_TEST_PRI_DENIED) {
+        outcome = pasid_test_transfer(q, &result, &fail_addr);
+    }
+    now = pasid_test_clock();
 
     if (!pasid_test_busy(q)) {
         /* It wrote to its own registers and has stopped itself */
         return;
     }
 
-    if (ok) {
+    switch (outcome) {
+    case PASID_TEST_WAIT:
+        return;
+    case PASID_TEST_LATER:
+        timer_mod(q->timer, now + q->period * (uint64_t)SCALE_US);
+        return;
+    case PASID_TEST_OK:
         q->good++;
         q->last_good_time = now;
         q->result = result;
-    } else {
+        break;
+    case PASID_TEST_FAIL:
+        pasid_test_forget_request(q);
         if (!q->failed) {
             q->first_fail_time = now;
             q->first_fail_good = q->good;
@@ -208,6 +571,7 @@ static void pasid_test_timer(void *opaque)
         }
         q->failed++;
         q->status |= PASID_TEST_STATUS_ERROR;
+        break;
     }
 
     if (q->ctrl & PASID_TEST_CTRL_REPEAT) {
@@ -227,6 +591,13 @@ static void pasid_test_clear(PasidTestQueue *q)
     q->first_fail_addr = 0;
     q->result = 0;
     q->status = 0;
+    q->atc_hits = 0;
+    q->ats_requests = 0;
+    q->ats_refused = 0;
+    q->pri_requests = 0;
+    q->pri_success = 0;
+    q->pri_invalid = 0;
+    q->pri_failure = 0;
 }
 
 static void pasid_test_ctrl(PasidTestQueue *q, uint32_t val)
@@ -249,15 +620,20 @@ static void pasid_test_ctrl(PasidTestQueue *q, uint32_t val)
     }
 }
 
-static void pasid_test_reset_queues(PasidTestState *s)
+static void pasid_test_reset(PasidTestState *s)
 {
     int i;
+
+    pasid_test_atc_empty(s);
+    s->invalidations = 0;
+    s->stray_responses = 0;
 
     for (i = 0; i < PASID_TEST_NR_QUEUES; i++) {
         PasidTestQueue *q = &s->queue[i];
 
         timer_del(q->timer);
         pasid_test_clear(q);
+        pasid_test_forget_request(q);
         q->pasid = 0;
         q->ctrl = 0;
         q->vector = 0;
@@ -291,7 +667,8 @@ static uint32_t pasid_test_queue_read(PasidTestQueue *q, hwaddr reg)
     case PASID_TEST_Q_CTRL:
         return q->ctrl;
     case PASID_TEST_Q_STATUS:
-        return q->status | (pasid_test_busy(q) ? PASID_TEST_STATUS_BUSY : 0);
+        return q->status | (pasid_test_busy(q) ? PASID_TEST_STATUS_BUSY : 0) |
+               (q->pri == PASID_TEST_PRI_SENT ? PASID_TEST_STATUS_WAITING : 0);
     case PASID_TEST_Q_VECTOR:
         return q->vector;
     case PASID_TEST_Q_LEN:
@@ -323,6 +700,20 @@ static uint32_t pasid_test_queue_read(PasidTestQueue *q, hwaddr reg)
         return half(q->first_fail_addr, reg);
     case PASID_TEST_Q_RESULT:
         return half(q->result, reg);
+    case PASID_TEST_Q_ATC_HITS:
+        return half(q->atc_hits, reg);
+    case PASID_TEST_Q_ATS_REQUESTS:
+        return half(q->ats_requests, reg);
+    case PASID_TEST_Q_ATS_REFUSED:
+        return half(q->ats_refused, reg);
+    case PASID_TEST_Q_PRI_REQUESTS:
+        return half(q->pri_requests, reg);
+    case PASID_TEST_Q_PRI_SUCCESS:
+        return half(q->pri_success, reg);
+    case PASID_TEST_Q_PRI_INVALID:
+        return half(q->pri_invalid, reg);
+    case PASID_TEST_Q_PRI_FAILURE:
+        return half(q->pri_failure, reg);
     }
     return 0;
 }
@@ -405,6 +796,12 @@ static uint64_t pasid_test_read(void *opaque, hwaddr addr, unsigned size)
     case PASID_TEST_CLOCK:
     case PASID_TEST_CLOCK + 4:
         return half(pasid_test_clock(), addr);
+    case PASID_TEST_INVALIDATIONS:
+    case PASID_TEST_INVALIDATIONS + 4:
+        return half(s->invalidations, addr);
+    case PASID_TEST_STRAY_RESPONSES:
+    case PASID_TEST_STRAY_RESPONSES + 4:
+        return half(s->stray_responses, addr);
     }
     return 0;
 }
@@ -423,7 +820,7 @@ static void pasid_test_write(void *opaque, hwaddr addr, uint64_t val,
     if (q) {
         pasid_test_queue_write(q, addr % PASID_TEST_QUEUE_SIZE, val);
     } else if (addr == PASID_TEST_RESET && val & 1) {
-        pasid_test_reset_queues(s);
+        pasid_test_reset(s);
     }
 }
 
@@ -443,36 +840,52 @@ static const MemoryRegionOps pasid_test_ops = {
 
 /* --- Configuration space ------------------------------------------------ */
 
-/* PRI: Stopped says that there are no requests, and reset takes no time */
-static void pasid_test_update_pri(PCIDevice *pdev)
+/* A reset of PRI, which takes no time: the responses will not come */
+static void pasid_test_reset_pri(PasidTestState *s)
 {
-    uint8_t *ctrl = pdev->config + pdev->exp.pri_cap + PCI_PRI_CTRL;
-    uint8_t *status = pdev->config + pdev->exp.pri_cap + PCI_PRI_STATUS;
+    PCIDevice *pdev = PCI_DEVICE(s);
+    int i;
 
-    if (pci_get_word(ctrl) & PCI_PRI_CTRL_ENABLE) {
-        pci_word_test_and_clear_mask(status, PCI_PRI_STATUS_STOPPED);
-    } else {
-        pci_word_test_and_set_mask(status, PCI_PRI_STATUS_STOPPED);
-        if (pci_get_word(ctrl) & PCI_PRI_CTRL_RESET) {
-            pci_word_test_and_clear_mask(status,
-                                         PCI_PRI_STATUS_RF |
-                                         PCI_PRI_STATUS_UPRGI);
+    pci_word_test_and_clear_mask(pdev->config + pdev->exp.pri_cap +
+                                 PCI_PRI_STATUS,
+                                 PCI_PRI_STATUS_RF | PCI_PRI_STATUS_UPRGI);
+    for (i = 0; i < PASID_TEST_NR_QUEUES; i++) {
+        if (s->queue[i].pri == PASID_TEST_PRI_SENT) {
+            pasid_test_deny(&s->queue[i]);
         }
     }
-    pci_word_test_and_clear_mask(ctrl, PCI_PRI_CTRL_RESET);
+}
+
+/* The control register has been written: Reset works while PRI is disabled */
+static void pasid_test_update_pri(PasidTestState *s)
+{
+    PCIDevice *pdev = PCI_DEVICE(s);
+    uint8_t *ctrl = pdev->config + pdev->exp.pri_cap + PCI_PRI_CTRL;
+
+    if (pci_word_test_and_clear_mask(ctrl, PCI_PRI_CTRL_RESET) &&
+        !pcie_pri_enabled(pdev)) {
+        pasid_test_reset_pri(s);
+    }
+    pasid_test_update_stopped(s);
 }
 
 static void pasid_test_config_write(PCIDevice *pdev, uint32_t addr,
                                     uint32_t val, int len)
 {
+    PasidTestState *s = PASID_TEST(pdev);
+    uint16_t ats = pdev->exp.ats_cap;
     uint16_t pri = pdev->exp.pri_cap;
 
     pci_default_write_config(pdev, addr, val, len);
     if (pdev->exp.exp_cap) {
         pcie_cap_flr_write_config(pdev, addr, val, len);
     }
+    if (ats && ranges_overlap(addr, len, ats + PCI_ATS_CTRL, 2) &&
+        !pcie_ats_enabled(pdev)) {
+        pasid_test_atc_empty(s);
+    }
     if (pri && ranges_overlap(addr, len, pri + PCI_PRI_CTRL, 2)) {
-        pasid_test_update_pri(pdev);
+        pasid_test_update_pri(s);
     }
 }
 
@@ -482,7 +895,7 @@ static void pasid_test_reset_hold(Object *obj, ResetType type)
     PasidTestState *s = PASID_TEST(obj);
     PCIDevice *pdev = PCI_DEVICE(obj);
 
-    pasid_test_reset_queues(s);
+    pasid_test_reset(s);
 
     if (pdev->exp.pasid_cap) {
         pci_set_word(pdev->config + pdev->exp.pasid_cap + PCI_PASID_CTRL, 0);
@@ -494,7 +907,7 @@ static void pasid_test_reset_hold(Object *obj, ResetType type)
         pci_set_long(pdev->config + pdev->exp.pri_cap + PCI_PRI_ALLOC_REQ, 0);
         pci_set_word(pdev->config + pdev->exp.pri_cap + PCI_PRI_CTRL,
                      PCI_PRI_CTRL_RESET);
-        pasid_test_update_pri(pdev);
+        pasid_test_update_pri(s);
     }
 }
 
@@ -531,10 +944,12 @@ static void pasid_test_realize(PCIDevice *pdev, Error **errp)
         /* The first one has to be where the extended space begins */
         if (s->has_ats) {
             pcie_ats_init(pdev, cap, true);
+            pci_word_test_and_set_mask(pdev->config + cap + PCI_ATS_CAP,
+                                       PASID_TEST_ATS_GLOBAL);
             cap += PCI_EXT_CAP_ATS_SIZEOF;
         }
         if (s->has_pri) {
-            pcie_pri_init(pdev, cap, 32, true);
+            pcie_pri_init(pdev, cap, PASID_TEST_PAGE_REQS, true);
             cap += PCI_EXT_CAP_PRI_SIZEOF;
         }
         if (s->has_pasid) {
@@ -542,6 +957,7 @@ static void pasid_test_realize(PCIDevice *pdev, Error **errp)
         }
     }
 
+    s->spaces = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     for (i = 0; i < PASID_TEST_NR_QUEUES; i++) {
         s->queue[i].dev = s;
         s->queue[i].timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, pasid_test_timer,
@@ -557,7 +973,21 @@ static void pasid_test_realize(PCIDevice *pdev, Error **errp)
 static void pasid_test_exit(PCIDevice *pdev)
 {
     PasidTestState *s = PASID_TEST(pdev);
+    PasidTestSpace *space;
+    GHashTableIter iter;
     int i;
+
+    g_hash_table_iter_init(&iter, s->spaces);
+    while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&space)) {
+        if (space->has_inval) {
+            pci_iommu_unregister_iotlb_notifier(pdev, space->pasid,
+                                                &space->inval);
+        }
+        if (space->has_response) {
+            pci_pri_unregister_notifier(pdev, space->pasid);
+        }
+    }
+    g_hash_table_destroy(s->spaces);
 
     for (i = 0; i < PASID_TEST_NR_QUEUES; i++) {
         timer_free(s->queue[i].timer);
