@@ -468,13 +468,13 @@ class Machine(Qtest):
                 'read': hi & 1, 'write': hi >> 1 & 1, 'last': hi >> 2 & 1,
                 'group': hi >> 3 & 0x1ff, 'addr': hi & ~0xfff}
 
-    def expect_request(self, pasid, addr, write=0):
+    def expect_request(self, pasid, addr, write=0, last=1):
         """Returns the group, which respond() wants to know"""
         got = self.request()
         check(got is not None, 'there is no page request in the queue')
         group = got.pop('group')
         equal(got, {'type': 1, 'pasid': pasid, 'sid': self.dev.sid, 'others': 0, 'read': 1 - write,
-                    'write': write, 'last': 1, 'addr': addr}, 'the page request')
+                    'write': write, 'last': last, 'addr': addr}, 'the page request')
         return group
 
     def respond(self, pasid, group, code):
@@ -1640,7 +1640,7 @@ def t_pri_denied(m, pasid):
     m.no_fault()
 
 
-@test_kinds('PRI: requests of a PASID that is gone are queued, and answered')
+@test_kinds('PRI: a request of a PASID that is gone is answered at once, and not queued')
 def t_pri_dead(m, pasid):
     m.setup_prq()
     m.space(NO_PASID, 1)
@@ -1648,23 +1648,117 @@ def t_pri_dead(m, pasid):
     d = m.dev
     d.enable_pri()
 
-    def dead(what):
-        d.start(pasid, 'READ', IOVA)
-        m.wait(flags=1 << 7)
-        equal(m.prq_used(), 1, '%s: requests in the queue after a drain' % what)
-        m.respond(pasid, m.expect_request(pasid, IOVA), INVALID)
-        m.step(1)
-        equal(d.pri_counts(), (1, 0, 1, 0), '%s: page requests and responses' % what)
-        equal(d.get(0, 'FAILED'), 1, '%s: FAILED' % what)
+    def dead(what, reason=None):
+        for mode, requests in ((d.mode, 1), (d.mode + ('GROUP',), 2)):
+            d.setup(pasid, 'READ', IOVA)
+            d.ctrl('CLEAR', 'RUN', *mode)
+            m.step(1)
+            m.step(1)
+            equal(d.pri_counts(), (requests, 0, 1, 0), '%s: page requests and responses' % what)
+            equal(d.get(0, 'STATUS'), R['STATUS_DONE'] | R['STATUS_ERROR'], '%s: STATUS' % what)
+            equal(m.prq_used(), 0, '%s: requests in the queue' % what)
+            if reason:
+                m.expect_fault(reason, pasid, IOVA, read=True)
+            m.no_fault()
+        equal(d.stray(), 0, '%s: STRAY_RESPONSES' % what)
 
     m.or_entry(pasid, clear=P, mask=FPD)
     dead('{P=0, FPD=1}, the rest intact')
     m.zero_entry(pasid, FPD)
     dead('{P=0, FPD=1}')
     m.zero_entry(pasid)
-    dead('all-zero entry')
-    m.w64(m.dir_addr(pasid or 0), 0)
-    dead('directory entry not present')
+    dead('all-zero entry', F_PASID_P)
+    m.space(pasid, 0, pgtt=0)
+    dead('an entry of type 0', F_PASID_INV)
+    m.or_entry(pasid, mask=FPD)
+    dead('an entry of type 0 with FPD')
+    at = m.dir_addr(pasid or 0)
+    m.w64(at, FPD)
+    dead('directory entry {P=0, FPD=1}')
+    m.w64(at, 0)
+    dead('directory entry not present', F_DIR_P)
+    at = m.context_addr(d.sid)
+    m.w64(at, m.r64(at) & ~P | FPD)
+    m.flush()
+    dead('context entry {P=0, FPD=1}')
+    m.w64(at, m.r64(at) & ~FPD)
+    m.flush()
+    dead('context entry not present', F_CONTEXT_P)
+    equal(m.r32(DMAR + PRS), 0, 'the page request status')
+
+
+@test_kinds('PRI: a request that was queued before the entry went is software\'s to answer')
+def t_pri_queued(m, pasid):
+    m.setup_prq()
+    m.space(NO_PASID, 1)
+    m.space(pasid, 0)
+    d = m.dev
+    d.enable_pri()
+    d.start(pasid, 'READ', IOVA + PAGE)
+    m.zero_entry(pasid, FPD)
+    m.inv(pc_pasid(1, pasid), iotlb_domain(1), devtlb_any(d.sid, pasid))
+    m.wait(flags=1 << 7)
+    m.step(10000000)
+    equal(m.prq_used(), 1, 'requests in the queue after a drain')
+    equal(d.pri_counts(), (1, 0, 0, 0), 'page requests and responses, no response')
+    m.respond(pasid, m.expect_request(pasid, IOVA + PAGE), SUCCESS)
+    equal(d.pri_counts(), (1, 1, 0, 0), 'page requests and responses')
+    m.step(200000)
+    equal(d.pri_counts(), (2, 1, 1, 0), 'page requests and responses, asked again')
+    equal(d.count('GOOD', 'FAILED'), (0, 1), 'GOOD and FAILED')
+    equal(m.request(), None, 'another request')
+    equal(d.stray(), 0, 'STRAY_RESPONSES')
+    m.no_fault()
+
+
+@test_kinds('PRI: an entry in the PASID-cache counts until it is invalidated')
+def t_pri_stale(m, pasid):
+    m.setup_prq()
+    m.space(NO_PASID, 1)
+    m.space(pasid, 0)
+    d = m.dev
+    d.enable_pri()
+    for step in ('live', 'stale'):
+        d.start(pasid, 'READ', IOVA + PAGE)
+        m.expect_request(pasid, IOVA + PAGE)
+        equal(d.pri_counts(), (1, 0, 0, 0), '%s: page requests and responses' % step)
+        d.ctrl()
+        m.zero_entry(pasid, FPD)
+    m.inv(pc_pasid(1, pasid))
+    d.start(pasid, 'READ', IOVA + PAGE)
+    equal(d.pri_counts(), (1, 0, 1, 0), 'invalidated: page requests and responses')
+    equal(m.request(), None, 'invalidated: a request')
+    m.no_fault()
+
+
+@test_kinds('PRI: requests of a PASID that is gone do not hold up others', kinds=KINDS[1:])
+def t_pri_others(m, pasid):
+    m.setup_prq()
+    m.space(NO_PASID, 1)
+    live = (6, 7)
+    mem = {p: m.space(p, 0x820 + p, did=p) for p in live}
+    m.zero_entry(pasid, FPD)
+    d = m.dev
+    d.enable_pri()
+    for n, p in enumerate(live, 1):
+        d.start(pasid, 'READ', IOVA)
+        equal(d.pri_counts(), (1, 0, 1, 0), 'page requests and responses')
+        d.start(p, 'READ', IOVA + PAGE, n=n)
+        equal(d.pri_counts(n), (1, 0, 0, 0), 'queue %d: page requests and responses' % n)
+    d.start(pasid, 'READ', IOVA)
+    equal(m.prq_used(), 2, 'requests in the queue')
+    for n, p in enumerate(live, 1):
+        group = m.expect_request(p, IOVA + PAGE)
+        table = m.table()
+        m.map(table, IOVA + PAGE, mem[p])
+        m.set_entry(p, table, did=p)
+        m.inv(pc_pasid(p, p), iotlb_domain(p))
+        m.respond(p, group, SUCCESS)
+    m.step(200000)
+    for n, p in enumerate(live, 1):
+        equal(d.pri_counts(n), (1, 1, 0, 0), 'queue %d: page requests and responses' % n)
+        equal(d.get(n, 'RESULT'), 0x820 + p, 'queue %d: RESULT' % n)
+    equal(d.stray(), 0, 'STRAY_RESPONSES')
     m.no_fault()
 
 
@@ -1745,6 +1839,35 @@ def t_pri_overflow(m):
     equal(d.get(0, 'RESULT'), 0x810, 'RESULT')
     equal(d.get(0, 'STATUS'), R['STATUS_DONE'], 'STATUS')
     equal(d.stray(), 0, 'STRAY_RESPONSES')
+
+
+@test_once('PRI: of a group only the last request is answered, if it does not fit')
+def t_pri_group(m):
+    m.setup_prq()
+    m.space(NO_PASID, 1)
+    m.space(5, 0)
+    d = m.dev
+    d.enable_pri()
+    for i in range(126):
+        d.start(5, 'READ', IOVA + PAGE)
+        d.ctrl()
+    d.mode += ('GROUP',)
+    for used, what in ((127, 'half of it'), (127, 'nothing')):
+        d.start(5, 'READ', IOVA + PAGE)
+        equal(m.prq_used(), used, '%s fits: requests in the queue' % what)
+        equal(m.r32(DMAR + PRS), PRS_PPR | PRS_PRO, '%s fits: the page request status' % what)
+        equal(d.pri_counts(), (2, 1, 0, 0), '%s fits: page requests and responses' % what)
+        d.ctrl()
+    equal(d.stray(), 0, 'STRAY_RESPONSES')
+    for _ in range(126):
+        m.expect_request(5, IOVA + PAGE)
+    m.expect_request(5, IOVA + PAGE, last=0)
+    m.w32(DMAR + PRS, PRS_PPR | PRS_PRO)
+    d.start(5, 'READ', IOVA + PAGE)
+    first = m.expect_request(5, IOVA + PAGE, last=0)
+    equal(m.expect_request(5, IOVA + PAGE), first, 'the group')
+    m.respond(5, first, INVALID)
+    equal(d.pri_counts(), (2, 0, 1, 0), 'all fits: page requests and responses')
 
 
 @test_kinds('PRI: only the response to its own request reaches a queue', kinds=KINDS[:2])
@@ -2169,7 +2292,7 @@ def t_fuzz_pri(m):
         n = rnd.randrange(R['NR_QUEUES'])
         what = rnd.random()
         if what < .3:
-            m.w32(d.q(n, 'CTRL'), rnd.getrandbits(6))
+            m.w32(d.q(n, 'CTRL'), rnd.getrandbits(7))
         elif what < .5:
             d.setup(rnd.choice((NO_PASID, 5, 6)), rnd.randrange(3), IOVA + rnd.randrange(0xc00) * 8,
                     rnd.choice((IOVA, 2**64 - PAGE, d.bar)) + rnd.randrange(0x200) * 8,

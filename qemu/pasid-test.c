@@ -52,7 +52,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(PasidTestState, PASID_TEST)
 #define PASID_TEST_PERIOD_MAX   1000000
 #define PASID_TEST_CTRL_FLAGS   \
     (PASID_TEST_CTRL_REPEAT | PASID_TEST_CTRL_IRQ | \
-     PASID_TEST_CTRL_ATS | PASID_TEST_CTRL_PRI)
+     PASID_TEST_CTRL_ATS | PASID_TEST_CTRL_PRI | PASID_TEST_CTRL_GROUP)
 #define PASID_TEST_MSI_VECTORS  8
 #define PASID_TEST_PAGE         4096ULL
 #define PASID_TEST_ATC_SIZE     64
@@ -380,6 +380,7 @@ static PasidTestOutcome pasid_test_request_page(PasidTestQueue *q,
     PCIDevice *pdev = PCI_DEVICE(s);
     uint32_t pasid = pasid_test_pasid(q);
     PasidTestSpace *space;
+    bool last = !(q->ctrl & PASID_TEST_CTRL_GROUP);
 
     if (!pasid_test_busy(q) || !(q->ctrl & PASID_TEST_CTRL_PRI) ||
         !pcie_pri_enabled(pdev) ||
@@ -404,15 +405,19 @@ static PasidTestOutcome pasid_test_request_page(PasidTestQueue *q,
     q->pri = PASID_TEST_PRI_SENT;
     q->pri_index = s->pri_next++ & PCI_PRI_PRGI_MASK;
     q->pri_addr = addr;
-    q->pri_requests++;
-    if (pci_pri_request_page(pdev, pasid, false, false,
-                             addr & ~(PASID_TEST_PAGE - 1), true, q->pri_index,
-                             !is_write, is_write)) {
-        q->pri_requests--;
-        pasid_test_forget_request(q);
-        return PASID_TEST_FAIL;
+    for (;; last = true) {
+        q->pri_requests++;
+        if (pci_pri_request_page(pdev, pasid, false, false,
+                                 addr & ~(PASID_TEST_PAGE - 1), last,
+                                 q->pri_index, !is_write, is_write)) {
+            q->pri_requests--;
+            pasid_test_forget_request(q);
+            return PASID_TEST_FAIL;
+        }
+        if (last) {
+            return PASID_TEST_WAIT;
+        }
     }
-    return PASID_TEST_WAIT;
 }
 
 /* --- Transfers ---------------------------------------------------------- */

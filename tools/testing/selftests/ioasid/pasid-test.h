@@ -25,7 +25,8 @@
  *
  * A page that is refused makes the transfer fail, unless CTRL_PRI is set and PRI
  * is enabled: then the queue asks for the page, a group of its own, and waits
- * for the response. On "success" the transfer starts over after PERIOD, however
+ * for the response. With CTRL_GROUP it asks twice, and only the second request
+ * is the last of the group; the allocation counts groups. On "success" the transfer starts over after PERIOD, however
  * often it takes, on "invalid request" and "response failure" it fails. After
  * the latter the device asks for no more pages until PRI has been reset. While
  * as many queues wait as the page request allocation allows, further ones try
@@ -67,6 +68,7 @@
 #define  PASID_TEST_CTRL_CLEAR		0x08	/* clear counters, times and STATUS; reads as 0 */
 #define  PASID_TEST_CTRL_ATS		0x10	/* translated requests */
 #define  PASID_TEST_CTRL_PRI		0x20	/* ask for pages that are refused */
+#define  PASID_TEST_CTRL_GROUP		0x40	/* by groups of two requests */
 #define PASID_TEST_Q_STATUS		0x08	/* 32 bits, write 1 to clear DONE and ERROR */
 #define  PASID_TEST_STATUS_BUSY		0x01
 #define  PASID_TEST_STATUS_DONE		0x02	/* the transfer ended, or was stopped */
