@@ -60,12 +60,16 @@ static unsigned int pci_ext_cap(const unsigned char *config, size_t size, unsign
 	return 0;
 }
 
-int machine_pasid_bits(const char *bdf)
+/*
+ * A word of an extended capability, as the kernel has set it. -ENXIO: the device
+ * does not have the capability.
+ */
+static int pci_ext_cap_word(const char *bdf, unsigned int id, unsigned int offset)
 {
 	unsigned char config[PCI_CONFIG_SIZE];
 	unsigned int pos;
 	char path[PATH_SIZE];
-	__u16 cap;
+	__u16 word;
 	ssize_t nr;
 	int fd;
 
@@ -77,12 +81,30 @@ int machine_pasid_bits(const char *bdf)
 	close(fd);
 	if (nr < 0)
 		return -EIO;
-	pos = pci_ext_cap(config, nr, PCI_EXT_CAP_ID_PASID);
+	pos = pci_ext_cap(config, nr, id);
 	if (!pos)
+		return -ENXIO;
+	memcpy(&word, config + pos + offset, sizeof(word));
+	return word;
+}
+
+int machine_pasid_bits(const char *bdf)
+{
+	int cap = pci_ext_cap_word(bdf, PCI_EXT_CAP_ID_PASID, PCI_PASID_CAP);
+
+	if (cap == -ENXIO)
 		return 0;
-	memcpy(&cap, config + pos + PCI_PASID_CAP, sizeof(cap));
 	/* Max PASID Width */
-	return (cap & 0x1f00) >> 8;
+	return cap < 0 ? cap : (cap & 0x1f00) >> 8;
+}
+
+int machine_has_ats(const char *bdf)
+{
+	int ctrl = pci_ext_cap_word(bdf, PCI_EXT_CAP_ID_ATS, PCI_ATS_CTRL);
+
+	if (ctrl == -ENXIO)
+		return 0;
+	return ctrl < 0 ? ctrl : !!(ctrl & PCI_ATS_CTRL_ENABLE);
 }
 
 static int pci_look_at(struct pci_dev *dev, const char *bdf)
@@ -454,13 +476,28 @@ void queue_fill(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u
 	queue_run(dev, queue, 0);
 }
 
-void queue_fill_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
-		       __u64 pattern, unsigned int period)
+void queue_fill_loop(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
+		     __u64 pattern, unsigned int period, __u32 ctrl)
 {
 	queue_set_up(dev, queue, pasid, PASID_TEST_DIR_FILL, iova);
 	queue_write64(dev, queue, PASID_TEST_Q_PATTERN, pattern);
 	queue_write32(dev, queue, PASID_TEST_Q_PERIOD, period);
-	queue_run(dev, queue, PASID_TEST_CTRL_REPEAT);
+	queue_run(dev, queue, PASID_TEST_CTRL_REPEAT | ctrl);
+}
+
+void queue_fill_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
+		       __u64 pattern, unsigned int period)
+{
+	queue_fill_loop(dev, queue, pasid, iova, pattern, period, 0);
+}
+
+void queue_copy_loop(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 src,
+		     __u64 dst, unsigned int period, __u32 ctrl)
+{
+	queue_set_up(dev, queue, pasid, PASID_TEST_DIR_COPY, dst);
+	queue_write64(dev, queue, PASID_TEST_Q_SRC, src);
+	queue_write32(dev, queue, PASID_TEST_Q_PERIOD, period);
+	queue_run(dev, queue, PASID_TEST_CTRL_REPEAT | ctrl);
 }
 
 void queue_read_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,

@@ -24,6 +24,8 @@ enum role {
 int machine_find(enum role role, char bdf[BDF_SIZE]);
 /* PASID bits of a device, 0: no PASID capability */
 int machine_pasid_bits(const char *bdf);
+/* Whether ATS is enabled: without it the device makes untranslated requests only */
+int machine_has_ats(const char *bdf);
 
 /* VFIO */
 
@@ -81,6 +83,14 @@ void queue_fill_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pas
 /* Read the page at @iova again and again */
 void queue_read_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
 		       unsigned int period);
+/*
+ * The same with bits of CTRL, such as PASID_TEST_CTRL_ATS, and reads of a page
+ * that are written to another one
+ */
+void queue_fill_loop(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
+		     __u64 pattern, unsigned int period, __u32 ctrl);
+void queue_copy_loop(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 src,
+		     __u64 dst, unsigned int period, __u32 ctrl);
 void queue_stop(const struct vfio_dev *dev, unsigned int queue);
 int queue_wait_done(const struct vfio_dev *dev, unsigned int queue);
 

@@ -1,0 +1,587 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the IOMMU's IOTLB and the device's own TLB have cached, with DMA in
+ * flight: from the moment that the call which takes memory or a number away has
+ * returned, no transfer reaches memory through it.
+ *
+ * The proof is memory, which stays the process's own: it writes to a page when
+ * the call has returned, and what it wrote is there to stay, while the device
+ * goes on trying. That a device TLB is really in use, its own counters tell.
+ * No test asserts a time.
+ */
+#define _GNU_SOURCE
+#include <assert.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <linux/vfio.h>
+
+#include "../kselftest_harness.h"
+#include "vfio_util.h"
+#include "pasid-test.h"
+
+/* The emulated machine may be very slow */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 600
+
+/* Numbers that nothing else on the machine uses */
+#define ID		0x58000
+
+/*
+ * Each process has addresses of its own, so that what is cached by mistake fails
+ * the test that is about it, and does no harm to those that follow.
+ */
+#define IOVA		(0x200000000ULL + ((__u64)(getpid() & 0xfff) << 24))
+#define COPY_IOVA	(IOVA + 0x800000)
+
+#define PATTERN		0x1111000000000000ULL
+#define PATTERN_MASK	0xffff000000000000ULL
+
+/* What the process writes: no word of a transfer is like it */
+#define OURS		0x5a
+
+/* us between two transfers of a queue */
+#define PERIOD		200
+
+/* So many transfers are DMA that goes on */
+#define SOME		20
+/* So many refused ones are DMA that does not */
+#define REFUSED		10
+
+#define TAGGED		0
+#define DEFAULT		VFIO_DEVICE_IOASID_DEFAULT
+
+/* Address spaces of one domain: some numbers, and DMA without PASID */
+#define NR_SPACES	4
+/* Each has a queue whose page is taken away, and one whose page stays */
+#define VICTIM(space)	(space)
+#define KEPT(space)	(NR_SPACES + (space))
+
+static_assert(2 * NR_SPACES == PASID_TEST_NR_QUEUES, "two queues a space");
+
+static __u32 pasid_of(int space)
+{
+	return space == NR_SPACES - 1 ? NO_PASID : ID + space;
+}
+
+static bool is_filled(const void *page)
+{
+	return (__atomic_load_n((const __u64 *)page, __ATOMIC_SEQ_CST) & PATTERN_MASK) == PATTERN;
+}
+
+static __u64 atc_hits(const struct vfio_dev *dev, unsigned int queue)
+{
+	return queue_read64(dev, queue, PASID_TEST_Q_ATC_HITS);
+}
+
+static __u64 ats_refused(const struct vfio_dev *dev, unsigned int queue)
+{
+	return queue_read64(dev, queue, PASID_TEST_Q_ATS_REFUSED);
+}
+
+/*
+ * The queue makes requests of the kind that it was told to, by its own count:
+ * translated ones from its TLB, or nothing but untranslated ones.
+ */
+static bool uses_tlb(const struct vfio_dev *dev, unsigned int queue)
+{
+	__u64 hits = atc_hits(dev, queue);
+
+	return wait_for(atc_hits(dev, queue) >= hits + SOME);
+}
+
+static bool never_translated(const struct vfio_dev *dev, unsigned int queue)
+{
+	return !atc_hits(dev, queue) && !queue_read64(dev, queue, PASID_TEST_Q_ATS_REQUESTS);
+}
+
+/* Memory of @nr pages that the device must leave alone from now on */
+static void make_ours(struct still *still, void *page)
+{
+	memset(page, OURS, PAGE);
+	__sync_synchronize();
+	memcpy(still->page, page, PAGE);
+}
+
+/*
+ * The call that takes a page away from @nr queues has returned: no transfer
+ * succeeds any more, however often each of them tries, and the page stays as the
+ * process has it.
+ */
+static int expect_gone(const struct vfio_dev *dev, unsigned int queue, unsigned int nr, void *page)
+{
+	struct still still[PASID_TEST_NR_QUEUES];
+	unsigned int i;
+	int ret = 0;
+
+	/* What they count now is the end of it, so it comes first */
+	for (i = 0; i < nr; i++)
+		still_take(&still[i], dev, queue + i, page);
+	for (i = 0; i < nr; i++)
+		make_ours(&still[i], page);
+	for (i = 0; i < nr && !ret; i++)
+		ret = still_check(&still[i], dev, queue + i, page, REFUSED);
+	return ret;
+}
+
+#define EXPECT_DMA(dev, queue)	EXPECT_EQ(0, queue_wait_good(dev, queue, SOME))
+
+/*
+ * The kernel log has a line for each untranslated request that is refused while
+ * its number is active, and none for a translated one: the device just learns
+ * that it may not. A number's detach is the end of it, so both may be logged.
+ */
+struct watch {
+	int kmsg;
+	int numbers;
+	bool loud;
+};
+
+/* The kernel prints but some faults in each DEFAULT_RATELIMIT_INTERVAL */
+#define RATELIMIT_S 5
+
+static void loud_begin(struct __test_metadata *_metadata, struct watch *watch)
+{
+	watch->loud = true;
+	ASSERT_EQ(0, kmsg_say("expect DMAR"));
+}
+
+static void watch_begin(struct __test_metadata *_metadata, struct watch *watch)
+{
+	watch->numbers = ioasid_count(NULL);
+	ASSERT_LE(0, watch->numbers);
+	watch->kmsg = kmsg_open();
+	ASSERT_LE(0, watch->kmsg);
+}
+
+/* All files are closed: no number is left, nor a fault that was not expected */
+static void watch_end(struct __test_metadata *_metadata, struct watch *watch)
+{
+	struct kmsg_found found;
+
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == watch->numbers));
+	EXPECT_EQ(0, kmsg_read(watch->kmsg, &found));
+	if (watch->loud) {
+		EXPECT_EQ(0, kmsg_say("end expect DMAR"));
+	} else {
+		EXPECT_EQ(0, found.nr) {
+			TH_LOG("the kernel log has: %s", found.first);
+		}
+	}
+	/* That none is printed must mean to the next test that there was none */
+	if (found.nr)
+		sleep(RATELIMIT_S + 1);
+	close(watch->kmsg);
+}
+
+/* Memory is taken away from the domain, while the numbers stay */
+
+#define NR_PAGES	520
+
+FIXTURE(unmap) {
+	struct watch watch;
+	struct vfio_dev dev;
+	char *pages;		/* what is unmapped */
+	char *kept;		/* one for each space */
+	int fd;
+};
+
+FIXTURE_VARIANT(unmap) {
+	__u32 ctrl;
+};
+
+FIXTURE_VARIANT_ADD(unmap, untranslated) {
+	.ctrl = 0,
+};
+
+FIXTURE_VARIANT_ADD(unmap, translated) {
+	.ctrl = PASID_TEST_CTRL_ATS,
+};
+
+static char *memory_new(size_t nr)
+{
+	void *memory = mmap(NULL, nr * PAGE, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+static __u64 kept_iova(int space)
+{
+	return IOVA + (NR_PAGES + 1 + space) * PAGE;
+}
+
+FIXTURE_SETUP(unmap)
+{
+	int i;
+
+	watch_begin(_metadata, &self->watch);
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(1, machine_has_ats(self->dev.bdf));
+	self->pages = memory_new(NR_PAGES);
+	ASSERT_NE(NULL, self->pages);
+	self->kept = memory_new(NR_SPACES);
+	ASSERT_NE(NULL, self->kept);
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+
+	for (i = 0; i < NR_SPACES; i++) {
+		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID + i, ID + i));
+		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID + i,
+					 pasid_of(i) == NO_PASID ? DEFAULT : TAGGED));
+		ASSERT_EQ(0, vfio_map(self->dev.container, self->kept + i * PAGE, kept_iova(i),
+				      PAGE));
+		queue_fill_loop(&self->dev, KEPT(i), pasid_of(i), kept_iova(i), PATTERN, PERIOD,
+				variant->ctrl);
+	}
+	/* What is logged of an untranslated request, vfio_test asserts */
+	if (!(variant->ctrl & PASID_TEST_CTRL_ATS))
+		loud_begin(_metadata, &self->watch);
+}
+
+FIXTURE_TEARDOWN(unmap)
+{
+	int i;
+
+	for (i = 0; i < NR_SPACES; i++) {
+		EXPECT_DMA(&self->dev, KEPT(i));
+		EXPECT_EQ(0, queue_failed(&self->dev, KEPT(i)));
+		EXPECT_TRUE(is_filled(self->kept + i * PAGE));
+		if (variant->ctrl & PASID_TEST_CTRL_ATS) {
+			EXPECT_LT(SOME, atc_hits(&self->dev, KEPT(i)));
+		} else {
+			EXPECT_TRUE(never_translated(&self->dev, KEPT(i)));
+		}
+	}
+	vfio_close(&self->dev);
+	close(self->fd);
+	watch_end(_metadata, &self->watch);
+}
+
+/* DMA to the page by all address spaces at once, from what is cached of it */
+static void start_victims(struct __test_metadata *_metadata, FIXTURE_DATA(unmap) *self,
+			  const FIXTURE_VARIANT(unmap) *variant, unsigned int page)
+{
+	int i;
+
+	for (i = 0; i < NR_SPACES; i++)
+		queue_fill_loop(&self->dev, VICTIM(i), pasid_of(i), IOVA + page * PAGE, PATTERN,
+				PERIOD, variant->ctrl);
+	for (i = 0; i < NR_SPACES; i++) {
+		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), SOME));
+		if (variant->ctrl & PASID_TEST_CTRL_ATS) {
+			ASSERT_TRUE(uses_tlb(&self->dev, VICTIM(i)));
+		} else {
+			ASSERT_TRUE(never_translated(&self->dev, VICTIM(i)));
+		}
+	}
+	ASSERT_TRUE(is_filled(self->pages + page * PAGE));
+}
+
+static void stop_victims(FIXTURE_DATA(unmap) *self)
+{
+	int i;
+
+	for (i = 0; i < NR_SPACES; i++)
+		queue_stop(&self->dev, VICTIM(i));
+}
+
+TEST_F(unmap, ends_dma_of_all_numbers_before_it_returns)
+{
+	int round;
+
+	for (round = 0; round < 10; round++) {
+		ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
+		start_victims(_metadata, self, variant, 0);
+		ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+		ASSERT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES, self->pages)) {
+			TH_LOG("in round %d", round);
+		}
+		stop_victims(self);
+	}
+}
+
+/*
+ * Ranges that are no power of two, or not aligned to one, are flushed by a mask
+ * that covers more. The first and the last page are the ones that it may miss.
+ */
+TEST_F(unmap, ends_dma_to_the_ends_of_any_range)
+{
+	static const struct {
+		unsigned int first;
+		unsigned int nr;
+	} ranges[] = { {0, 1}, {0, 2}, {1, 2}, {3, 2}, {1, 3}, {5, 3}, {7, 9}, {6, 4}, {1, 64},
+		       {0, 512}, {511, 2}, {3, 514} };
+	unsigned int i, end;
+
+	for (i = 0; i < ARRAY_SIZE(ranges); i++) {
+		__u64 iova = IOVA + ranges[i].first * PAGE;
+		size_t size = ranges[i].nr * PAGE;
+
+		for (end = 0; end < 2; end++) {
+			unsigned int page = ranges[i].first + (end ? ranges[i].nr - 1 : 0);
+
+			ASSERT_EQ(0, vfio_map(self->dev.container,
+					      self->pages + ranges[i].first * PAGE, iova, size));
+			start_victims(_metadata, self, variant, page);
+			ASSERT_EQ(0, vfio_unmap(self->dev.container, iova, size));
+			ASSERT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES,
+						 self->pages + page * PAGE)) {
+				TH_LOG("page %u of %u pages from %u", page, ranges[i].nr,
+				       ranges[i].first);
+			}
+			stop_victims(self);
+		}
+	}
+}
+
+/* The neighbours of what is unmapped, within the mask that the flush covers */
+TEST_F(unmap, of_a_page_leaves_those_beside_it)
+{
+	struct still still;
+	int i;
+
+	for (i = 0; i < NR_SPACES; i++)
+		ASSERT_EQ(0, vfio_map(self->dev.container, self->pages + i * PAGE,
+				      IOVA + i * PAGE, PAGE));
+	for (i = 0; i < NR_SPACES; i++) {
+		queue_fill_loop(&self->dev, VICTIM(i), pasid_of(i), IOVA + i * PAGE, PATTERN,
+				PERIOD, variant->ctrl);
+		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), SOME));
+	}
+	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA + PAGE, PAGE));
+	still_take(&still, &self->dev, VICTIM(1), self->pages + PAGE);
+	make_ours(&still, self->pages + PAGE);
+	for (i = 0; i < NR_SPACES; i++) {
+		if (i == 1)
+			continue;
+		EXPECT_DMA(&self->dev, VICTIM(i));
+		EXPECT_EQ(0, queue_failed(&self->dev, VICTIM(i)));
+		EXPECT_TRUE(is_filled(self->pages + i * PAGE));
+	}
+	EXPECT_EQ(0, still_check(&still, &self->dev, VICTIM(1), self->pages + PAGE, REFUSED));
+}
+
+/* A secret that is written to the page then does not come out anywhere */
+TEST_F(unmap, ends_reads_before_it_returns)
+{
+	struct still still[NR_SPACES];
+	int i;
+
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages + PAGE, COPY_IOVA,
+			      NR_SPACES * PAGE));
+	memset(self->pages, 0x33, PAGE);
+	for (i = 0; i < NR_SPACES; i++) {
+		queue_copy_loop(&self->dev, VICTIM(i), pasid_of(i), IOVA, COPY_IOVA + i * PAGE,
+				PERIOD, variant->ctrl);
+		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), SOME));
+		ASSERT_EQ(0, memcmp(self->pages + (i + 1) * PAGE, self->pages, PAGE));
+	}
+	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	for (i = 0; i < NR_SPACES; i++)
+		still_take(&still[i], &self->dev, VICTIM(i), self->pages + (i + 1) * PAGE);
+	memset(self->pages, OURS, PAGE);
+	__sync_synchronize();
+	for (i = 0; i < NR_SPACES; i++)
+		EXPECT_EQ(0, still_check(&still[i], &self->dev, VICTIM(i),
+					 self->pages + (i + 1) * PAGE, REFUSED));
+}
+
+/* What is mapped at the address next is what the device gets, not the old page */
+TEST_F(unmap, and_map_of_another_page_leads_to_that_one)
+{
+	int i;
+
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
+	start_victims(_metadata, self, variant, 0);
+	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	memset(self->pages, OURS, PAGE);
+	__sync_synchronize();
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages + PAGE, IOVA, PAGE));
+	for (i = 0; i < NR_SPACES; i++) {
+		__u64 good = queue_good(&self->dev, VICTIM(i));
+
+		EXPECT_TRUE(wait_for(queue_good(&self->dev, VICTIM(i)) >= good + SOME));
+	}
+	stop_victims(self);
+	EXPECT_TRUE(is_filled(self->pages + PAGE));
+	memset(self->pages + PAGE, OURS, PAGE);
+	EXPECT_EQ(0, memcmp(self->pages, self->pages + PAGE, PAGE));
+}
+
+/* A number is taken away, while its memory stays mapped */
+
+FIXTURE(devtlb) {
+	struct watch watch;
+	struct vfio_dev dev;
+	struct vfio_dev other_dev;
+	char *pages;
+	int fd;
+};
+
+FIXTURE_SETUP(devtlb)
+{
+	watch_begin(_metadata, &self->watch);
+	self->other_dev = (struct vfio_dev)VFIO_DEV_CLOSED;
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(1, machine_has_ats(self->dev.bdf));
+	self->pages = memory_new(2 * PASID_TEST_NR_QUEUES);
+	ASSERT_NE(NULL, self->pages);
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA,
+			      2 * PASID_TEST_NR_QUEUES * PAGE));
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(devtlb)
+{
+	vfio_close(&self->dev);
+	vfio_close(&self->other_dev);
+	close(self->fd);
+	watch_end(_metadata, &self->watch);
+}
+
+/* Have the device do DMA from its TLB, without asking the IOMMU */
+static void use_tlb(struct __test_metadata *_metadata, struct vfio_dev *dev, unsigned int queue,
+		    __u32 pasid, unsigned int page)
+{
+	queue_fill_loop(dev, queue, pasid, IOVA + page * PAGE, PATTERN, PERIOD,
+			PASID_TEST_CTRL_ATS);
+	ASSERT_EQ(0, queue_wait_good(dev, queue, SOME));
+	ASSERT_TRUE(uses_tlb(dev, queue));
+	/* All but the first one, which filled it */
+	ASSERT_EQ(1, queue_read64(dev, queue, PASID_TEST_Q_ATS_REQUESTS));
+}
+
+/* From the end of the call on, the device asks, and gets nothing */
+static void expect_unusable(struct __test_metadata *_metadata, struct vfio_dev *dev,
+			    unsigned int queue, void *page)
+{
+	__u64 hits = atc_hits(dev, queue);
+
+	EXPECT_EQ(0, expect_gone(dev, queue, 1, page));
+	EXPECT_EQ(hits, atc_hits(dev, queue));
+	EXPECT_LE(REFUSED, ats_refused(dev, queue));
+}
+
+static void attach(struct __test_metadata *_metadata, FIXTURE_DATA(devtlb) *self,
+		   struct vfio_dev *dev, __u32 id, __u32 flags)
+{
+	ASSERT_EQ(id, ioasid_alloc(self->fd, id, id));
+	ASSERT_EQ(0, vfio_attach(dev->device, self->fd, id, flags));
+}
+
+TEST_F(devtlb, is_of_no_use_after_free)
+{
+	attach(_metadata, self, &self->dev, ID, TAGGED);
+	use_tlb(_metadata, &self->dev, 0, ID, 0);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	expect_unusable(_metadata, &self->dev, 0, self->pages);
+}
+
+TEST_F(devtlb, without_pasid_is_of_no_use_after_free)
+{
+	attach(_metadata, self, &self->dev, ID, DEFAULT);
+	use_tlb(_metadata, &self->dev, 0, NO_PASID, 0);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	expect_unusable(_metadata, &self->dev, 0, self->pages);
+}
+
+TEST_F(devtlb, is_of_no_use_after_free_of_a_number_attached_both_ways)
+{
+	attach(_metadata, self, &self->dev, ID, TAGGED);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	use_tlb(_metadata, &self->dev, 0, ID, 0);
+	use_tlb(_metadata, &self->dev, 1, NO_PASID, 1);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	expect_unusable(_metadata, &self->dev, 0, self->pages);
+	expect_unusable(_metadata, &self->dev, 1, self->pages + PAGE);
+}
+
+TEST_F(devtlb, goes_on_for_other_numbers_after_free_of_one)
+{
+	unsigned int freed, i;
+
+	for (i = 0; i < PASID_TEST_NR_QUEUES; i++) {
+		attach(_metadata, self, &self->dev, ID + i, TAGGED);
+		use_tlb(_metadata, &self->dev, i, ID + i, i);
+	}
+	for (freed = 0; freed < PASID_TEST_NR_QUEUES; freed++) {
+		ASSERT_EQ(0, ioasid_free(self->fd, ID + freed));
+		expect_unusable(_metadata, &self->dev, freed, self->pages + freed * PAGE);
+		for (i = freed + 1; i < PASID_TEST_NR_QUEUES; i++) {
+			EXPECT_DMA(&self->dev, i);
+			EXPECT_EQ(0, queue_failed(&self->dev, i));
+		}
+	}
+}
+
+TEST_F(devtlb, is_of_no_use_after_close_of_the_set)
+{
+	const unsigned int nr = PASID_TEST_NR_QUEUES;
+	struct still still[2 * PASID_TEST_NR_QUEUES];
+	__u64 hits[2 * PASID_TEST_NR_QUEUES];
+	struct vfio_dev *devs[] = { &self->dev, &self->other_dev };
+	unsigned int i;
+
+	/* Of two devices, each with numbers of its own and one without PASID */
+	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, dup(self->dev.container)));
+	ASSERT_EQ(1, machine_has_ats(self->other_dev.bdf));
+	for (i = 0; i < 2 * nr; i++) {
+		bool dflt = i % nr == nr - 1;
+
+		attach(_metadata, self, devs[i / nr], ID + i, dflt ? DEFAULT : TAGGED);
+		use_tlb(_metadata, devs[i / nr], i % nr, dflt ? NO_PASID : ID + i, i);
+	}
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = -1;
+	for (i = 0; i < 2 * nr; i++) {
+		hits[i] = atc_hits(devs[i / nr], i % nr);
+		still_take(&still[i], devs[i / nr], i % nr, self->pages + i * PAGE);
+	}
+	for (i = 0; i < 2 * nr; i++)
+		make_ours(&still[i], self->pages + i * PAGE);
+	for (i = 0; i < 2 * nr; i++) {
+		EXPECT_EQ(0, still_check(&still[i], devs[i / nr], i % nr, self->pages + i * PAGE,
+					 REFUSED)) {
+			TH_LOG("queue %u of device %u", i % nr, i / nr);
+		}
+		EXPECT_EQ(hits[i], atc_hits(devs[i / nr], i % nr));
+	}
+}
+
+/* Not of a parked number, so what the device tries then may be logged */
+TEST_F(devtlb, is_of_no_use_after_detach)
+{
+	attach(_metadata, self, &self->dev, ID, TAGGED);
+	use_tlb(_metadata, &self->dev, 0, ID, 0);
+	loud_begin(_metadata, &self->watch);
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
+	expect_unusable(_metadata, &self->dev, 0, self->pages);
+}
+
+/* The address is looked up anew in the memory of the number's next owner */
+TEST_F(devtlb, does_not_lead_the_next_owner_to_the_memory_of_the_last)
+{
+	char *next = memory_new(1);
+
+	ASSERT_NE(NULL, next);
+	attach(_metadata, self, &self->dev, ID, TAGGED);
+	use_tlb(_metadata, &self->dev, 0, ID, 0);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	queue_stop(&self->dev, 0);
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
+	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, 2 * PASID_TEST_NR_QUEUES * PAGE));
+	memset(self->pages, OURS, PAGE);
+	__sync_synchronize();
+
+	ASSERT_EQ(0, vfio_map(self->dev.container, next, IOVA, PAGE));
+	attach(_metadata, self, &self->dev, ID, TAGGED);
+	use_tlb(_metadata, &self->dev, 0, ID, 0);
+	queue_stop(&self->dev, 0);
+	EXPECT_TRUE(is_filled(next));
+	memset(next, OURS, PAGE);
+	EXPECT_EQ(0, memcmp(next, self->pages, PAGE));
+}
+
+TEST_HARNESS_MAIN
