@@ -326,8 +326,8 @@ int kmsg_read(int fd, struct kmsg_found *found)
 			continue;
 		text++;
 		text[strcspn(text, "\n")] = '\0';
-		/* "DMAR: ", and "dmar_fault: 99 callbacks suppressed" */
-		if (!strcasestr(text, "dmar"))
+		/* "DMAR: ", "dmar_fault: 99 callbacks suppressed", page requests */
+		if (!strcasestr(text, "dmar") && !strstr(text, "iopf"))
 			continue;
 		if (!found->nr++)
 			snprintf(found->first, sizeof(found->first), "%.255s", text);

@@ -1,0 +1,862 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * SVA: devices that do DMA to the address space of a process, with its number.
+ * The process is killed while DMA and page requests go on. What is then tried
+ * with its number is refused in silence, and the number is recycled when the
+ * last device is unbound and the last reference to the mm is gone.
+ *
+ * The kernel has IOMMU_SVA_X86_UNSAFE_TEST, and with it the driver sva-test: an
+ * open of its device binds the process. No test asserts a time.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../kselftest_harness.h"
+#include "vfio_util.h"
+#include "pasid-test.h"
+
+/* The emulated machine may be very slow */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 600
+
+#define ECAP		"/sys/class/iommu/dmar0/intel-iommu/ecap"
+#define ECAP_FLTS	(1ULL << 47)
+
+#define PATTERN		0x3333000000000000ULL
+#define PATTERN_MASK	0xffff000000000000ULL
+
+/* The queues of the process under test, of one device; the test's is the last */
+#define QUEUES		6
+#define OUR_QUEUE	7
+
+/* us between two transfers */
+#define PERIOD		50
+/* So many transfers are DMA that goes on */
+#define SOME		50
+/* So many refused ones are DMA that does not */
+#define REFUSED		20
+
+#define ATS		PASID_TEST_CTRL_ATS
+#define PRI		PASID_TEST_CTRL_PRI
+#define REPEAT		PASID_TEST_CTRL_REPEAT
+
+/* The device to another driver, which keeps it from those that would take it */
+static int set_driver(const char *bdf, const char *driver)
+{
+	char path[128], target[256];
+	ssize_t nr;
+	int ret;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", bdf);
+	ret = write_file(path, bdf);
+	if (ret && ret != -ENOENT)
+		return ret;
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override", bdf);
+	ret = write_file(path, driver) ?: write_file("/sys/bus/pci/drivers_probe", bdf);
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", bdf);
+	nr = readlink(path, target, sizeof(target) - 1);
+	if (nr < 0)
+		return -errno;
+	target[nr] = '\0';
+	return strcmp(strrchr(target, '/') + 1, driver) ? -ENODEV : 0;
+}
+
+/* Bind this process: its number, and the registers in dev->bar */
+static int sva_open(struct vfio_dev *dev, __u32 *pasid)
+{
+	char path[64];
+	void *bar;
+
+	snprintf(path, sizeof(path), "/dev/sva-test-%s", dev->bdf);
+	dev->bar = NULL;
+	dev->device = open(path, O_RDWR | O_CLOEXEC);
+	if (dev->device < 0)
+		return -errno;
+	if (read(dev->device, pasid, sizeof(*pasid)) != sizeof(*pasid))
+		return -EIO;
+	bar = mmap(NULL, PASID_TEST_BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, dev->device, 0);
+	if (bar == MAP_FAILED)
+		return -errno;
+	dev->bar = bar;
+	return 0;
+}
+
+/* Private memory, none of it there yet */
+static void *pages_new(unsigned int nr)
+{
+	void *pages = mmap(NULL, nr * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			   -1, 0);
+
+	return pages == MAP_FAILED ? NULL : pages;
+}
+
+static bool is_filled(const void *page)
+{
+	return (__atomic_load_n((const __u64 *)page, __ATOMIC_SEQ_CST) & PATTERN_MASK) == PATTERN;
+}
+
+static bool is_resident(void *page)
+{
+	unsigned char there = 0;
+
+	return !mincore(page, PAGE, &there) && there & 1;
+}
+
+/* Fill a page, by its virtual address */
+static void fill(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, const void *page,
+		 __u32 ctrl)
+{
+	queue_stop(dev, queue);
+	queue_write32(dev, queue, PASID_TEST_Q_CTRL, PASID_TEST_CTRL_CLEAR);
+	queue_write32(dev, queue, PASID_TEST_Q_PASID, pasid | PASID_TEST_PASID_VALID);
+	queue_write64(dev, queue, PASID_TEST_Q_DST, (unsigned long)page);
+	queue_write64(dev, queue, PASID_TEST_Q_PATTERN, PATTERN);
+	queue_write32(dev, queue, PASID_TEST_Q_LEN, PAGE);
+	queue_write32(dev, queue, PASID_TEST_Q_DIR, PASID_TEST_DIR_FILL);
+	queue_write32(dev, queue, PASID_TEST_Q_PERIOD, PERIOD);
+	queue_write32(dev, queue, PASID_TEST_Q_CTRL, ctrl | PASID_TEST_CTRL_RUN);
+}
+
+static bool is_busy(const struct vfio_dev *dev, unsigned int queue)
+{
+	return queue_read32(dev, queue, PASID_TEST_Q_STATUS) & PASID_TEST_STATUS_BUSY;
+}
+
+#define EXPECT_QUIET(kmsg)						\
+do {									\
+	struct kmsg_found __found;					\
+									\
+	EXPECT_EQ(0, kmsg_read(kmsg, &__found));			\
+	EXPECT_EQ(0, __found.nr) {					\
+		TH_LOG("the kernel log has: %s", __found.first);	\
+	}								\
+} while (0)
+
+/* Two devices to which this process is bound */
+FIXTURE(sva) {
+	struct vfio_dev dev[2];
+	__u32 pasid;
+	int numbers;
+	int kmsg;
+};
+
+static bool has_first_level(void)
+{
+	char ecap[32];
+
+	return !read_file(ECAP, ecap, sizeof(ecap)) && strtoull(ecap, NULL, 16) & ECAP_FLTS;
+}
+
+static void sva_begin(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self)
+{
+	unsigned int i;
+
+	self->dev[0] = (struct vfio_dev)VFIO_DEV_CLOSED;
+	self->dev[1] = (struct vfio_dev)VFIO_DEV_CLOSED;
+	self->numbers = ioasid_count(NULL);
+	ASSERT_LE(0, self->numbers);
+	self->kmsg = kmsg_open();
+	ASSERT_LE(0, self->kmsg);
+	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->dev[0].bdf));
+	ASSERT_EQ(0, machine_find(ROLE_PASID_B, self->dev[1].bdf));
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, set_driver(self->dev[i].bdf, "sva-test"));
+		ASSERT_EQ(0, sva_open(&self->dev[i], &self->pasid));
+	}
+}
+
+static void sva_end(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self)
+{
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		vfio_close_device(&self->dev[i]);
+		EXPECT_EQ(0, set_driver(self->dev[i].bdf, "vfio-pci"));
+	}
+	EXPECT_QUIET(self->kmsg);
+	/* All but that of this process, whose mm lives */
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) <= self->numbers + 1));
+	close(self->kmsg);
+}
+
+FIXTURE_SETUP(sva)
+{
+	if (!has_first_level())
+		SKIP(return, "the IOMMU has no first-level tables");
+	sva_begin(_metadata, self);
+}
+
+FIXTURE_TEARDOWN(sva)
+{
+	sva_end(_metadata, self);
+}
+
+TEST_F(sva, dma_reaches_memory_by_its_virtual_address)
+{
+	char *page = pages_new(1);
+
+	ASSERT_NE(NULL, page);
+	/* Untranslated requests cannot ask for a page */
+	*page = 1;
+	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, REPEAT);
+	EXPECT_EQ(0, queue_wait_good(&self->dev[0], OUR_QUEUE, SOME));
+	EXPECT_TRUE(is_filled(page));
+	EXPECT_EQ(0, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_ATS_REQUESTS));
+}
+
+TEST_F(sva, translations_are_cached)
+{
+	char *page = pages_new(1);
+
+	ASSERT_NE(NULL, page);
+	*page = 1;
+	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, REPEAT | ATS);
+	EXPECT_EQ(0, queue_wait_good(&self->dev[0], OUR_QUEUE, SOME));
+	EXPECT_TRUE(is_filled(page));
+	EXPECT_LE(SOME / 2, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_ATC_HITS));
+}
+
+TEST_F(sva, a_page_that_is_not_there_is_asked_for)
+{
+	char *page = pages_new(1);
+
+	ASSERT_NE(NULL, page);
+	EXPECT_FALSE(is_resident(page));
+	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, ATS | PRI);
+	EXPECT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
+	EXPECT_TRUE(is_resident(page));
+	EXPECT_TRUE(is_filled(page));
+	EXPECT_EQ(1, queue_good(&self->dev[0], OUR_QUEUE));
+	EXPECT_LE(1, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
+	EXPECT_EQ(0, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_INVALID));
+}
+
+TEST_F(sva, a_page_that_is_replaced_is_asked_for_again)
+{
+	char *page = pages_new(1);
+	unsigned int i;
+
+	ASSERT_NE(NULL, page);
+	for (i = 0; i < SOME; i++) {
+		fill(&self->dev[0], OUR_QUEUE, self->pasid, page, ATS | PRI);
+		ASSERT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
+		ASSERT_TRUE(is_filled(page));
+		ASSERT_LE(1, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
+		ASSERT_EQ(0, madvise(page, PAGE, MADV_DONTNEED));
+		ASSERT_FALSE(is_resident(page));
+	}
+}
+
+/* More pages than the kernel flushes one by one */
+TEST_F(sva, many_pages_that_are_replaced_are_asked_for_again)
+{
+	char *pages = pages_new(SOME);
+	unsigned int i, round;
+
+	ASSERT_NE(NULL, pages);
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < SOME; i++) {
+			fill(&self->dev[0], OUR_QUEUE, self->pasid, pages + i * PAGE, ATS | PRI);
+			ASSERT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
+			EXPECT_EQ(1, queue_good(&self->dev[0], OUR_QUEUE));
+			EXPECT_EQ(0, queue_read64(&self->dev[0], OUR_QUEUE,
+						  PASID_TEST_Q_ATC_HITS)) {
+				TH_LOG("page %u of round %u is still cached", i, round);
+			}
+			ASSERT_TRUE(is_filled(pages + i * PAGE));
+		}
+		ASSERT_EQ(0, madvise(pages, SOME * PAGE, MADV_DONTNEED));
+	}
+}
+
+TEST_F(sva, an_address_without_memory_is_refused)
+{
+	char *page = pages_new(1);
+
+	ASSERT_NE(NULL, page);
+	ASSERT_EQ(0, munmap(page, PAGE));
+	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, ATS | PRI);
+	EXPECT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
+	EXPECT_EQ(0, queue_good(&self->dev[0], OUR_QUEUE));
+	EXPECT_EQ(1, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_INVALID));
+}
+
+/* A process that dies */
+
+struct victim {
+	int pid;
+	int sock;
+	/* What it tells, in shared memory */
+	struct victim_says {
+		int ret;
+		__u32 pasid;
+		unsigned int asked;	/* for pages */
+		bool full;		/* the queue */
+	} *says;
+};
+
+/* What it does to the memory that DMA goes to, until it is killed */
+typedef void (*victim_fn)(const struct vfio_dev *dev, struct victim_says *says, char *pages);
+
+static void do_nothing(const struct vfio_dev *dev, struct victim_says *says, char *pages)
+{
+	for (;;)
+		pause();
+}
+
+/* Each page is taken away again and again, and asked for again */
+static void take_pages_away(const struct vfio_dev *dev, struct victim_says *says, char *pages)
+{
+	for (;;)
+		madvise(pages, QUEUES * PAGE, MADV_DONTNEED);
+}
+
+static int be_victim(struct vfio_dev *dev, __u32 ctrl, victim_fn act, int sock,
+		     struct victim_says *says)
+{
+	unsigned int i, j;
+	int fds[2];
+	char *pages;
+
+	pages = pages_new(QUEUES);
+	if (!pages)
+		return -ENOMEM;
+	if (ctrl && !(ctrl & PRI))
+		memset(pages, 1, QUEUES * PAGE);
+	for (i = 0; i < 2; i++) {
+		says->ret = sva_open(&dev[i], &says->pasid);
+		if (says->ret)
+			return says->ret;
+		fds[i] = dev[i].device;
+		for (j = 0; ctrl && j < QUEUES; j++)
+			fill(&dev[i], j, says->pasid, pages + j * PAGE, ctrl);
+	}
+	/* The files, for one who is to hold them longer */
+	says->ret = send_fds(sock, fds, 2);
+	if (says->ret)
+		return says->ret;
+	act(dev, says, pages);
+	return 0;
+}
+
+/* With its files, for the caller to close */
+static int victim_start(struct victim *victim, const struct vfio_dev *devs, __u32 ctrl,
+			victim_fn act, int fds[2])
+{
+	struct vfio_dev dev[2] = { devs[0], devs[1] };
+	int sock[2];
+
+	victim->says = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (victim->says == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM, 0, sock))
+		return -errno;
+	victim->pid = fork_child();
+	if (!victim->pid)
+		_exit(!!be_victim(dev, ctrl, act, sock[1], victim->says));
+	close(sock[1]);
+	victim->sock = sock[0];
+	return recv_fds(victim->sock, fds, 2);
+}
+
+static void victim_kill(struct victim *victim)
+{
+	if (victim->pid > 0)
+		kill_and_reap(victim->pid);
+	victim->pid = 0;
+}
+
+static void victim_end(struct victim *victim)
+{
+	close(victim->sock);
+	munmap(victim->says, PAGE);
+}
+
+/* What the trace shows of a number's end */
+#define TRACE	"/sys/kernel/tracing/instances/sva_test"
+
+static int trace_begin(__u32 pasid)
+{
+	char filter[32];
+
+	rmdir(TRACE);
+	if (mkdir(TRACE, 0700))
+		return -errno;
+	snprintf(filter, sizeof(filter), "id == %u", pasid);
+	return write_file(TRACE "/trace_clock", "global") ?:
+	       write_file(TRACE "/events/ioasid/filter", filter) ?:
+	       write_file(TRACE "/events/ioasid/enable", "1") ?:
+	       write_file(TRACE "/events/signal/signal_generate/filter", "sig == 9") ?:
+	       write_file(TRACE "/events/signal/signal_generate/enable", "1") ?:
+	       write_file(TRACE "/events/sched/sched_process_exit/filter",
+			  "comm ~ \"sva_test*\"") ?:
+	       write_file(TRACE "/events/sched/sched_process_exit/enable", "1") ?:
+	       write_file(TRACE "/events/intel_iommu/cache_tag_unassign/enable", "1") ?:
+	       write_file(TRACE "/events/intel_iommu/prq_report/enable", "1") ?:
+	       write_file(TRACE "/events/intel_iommu/qi_submit/enable", "1");
+}
+
+static void mark(const char *what)
+{
+	write_file(TRACE "/trace_marker", what);
+}
+
+/* Most of what is there before the kill are page requests: not told */
+static bool trace_end(char *text, size_t size)
+{
+	char *line, *end;
+	bool told = false;
+
+	if (write_file(TRACE "/tracing_on", "0") || read_file(TRACE "/trace", text, size) ||
+	    rmdir(TRACE))
+		return false;
+	for (line = text; *line; line = end + 1) {
+		end = strchr(line, '\n');
+		if (!end)
+			break;
+		*end = '\0';
+		told |= strstr(line, "signal_generate:") != NULL;
+		if (told && *line != '#')
+			printf("# %s\n", line);
+		*end = '\n';
+	}
+	return true;
+}
+
+/* What its DMA is like when it is killed */
+FIXTURE(killed) {
+	FIXTURE_DATA(sva) sva;
+	struct victim victim;
+	__u32 pasid;
+	int fds[2];
+};
+
+FIXTURE_VARIANT(killed) {
+	__u32 ctrl;
+	victim_fn act;
+};
+
+FIXTURE_VARIANT_ADD(killed, untranslated) {
+	.ctrl = REPEAT,
+	.act = do_nothing,
+};
+
+FIXTURE_VARIANT_ADD(killed, cached) {
+	.ctrl = REPEAT | ATS,
+	.act = do_nothing,
+};
+
+FIXTURE_VARIANT_ADD(killed, asking_for_pages) {
+	.ctrl = REPEAT | ATS | PRI,
+	.act = take_pages_away,
+};
+
+/* A process with a number of its own, and DMA that goes on */
+FIXTURE_SETUP(killed)
+{
+	unsigned int i, j;
+
+	if (!has_first_level())
+		SKIP(return, "the IOMMU has no first-level tables");
+	sva_begin(_metadata, &self->sva);
+	ASSERT_EQ(0, victim_start(&self->victim, self->sva.dev, variant->ctrl, variant->act,
+				  self->fds)) {
+		TH_LOG("the process says: %d", self->victim.says->ret);
+	}
+	self->pasid = self->victim.says->pasid;
+	ASSERT_NE(self->sva.pasid, self->pasid);
+	for (i = 0; i < 2; i++)
+		for (j = 0; j < QUEUES; j++)
+			ASSERT_EQ(0, queue_wait_good(&self->sva.dev[i], j, SOME));
+}
+
+FIXTURE_TEARDOWN(killed)
+{
+	/* If the test did not come that far: the driver waits for all files */
+	victim_kill(&self->victim);
+	close(self->fds[0]);
+	close(self->fds[1]);
+	victim_end(&self->victim);
+	sva_end(_metadata, &self->sva);
+}
+
+/* Nobody who asks for the number gets it */
+#define EXPECT_HELD(pasid)						\
+do {									\
+	char __line[512];						\
+									\
+	EXPECT_EQ(0, ioasid_line(pasid, __line, sizeof(__line)));	\
+	EXPECT_EQ(-ENOSPC, ioasid_try(pasid));				\
+} while (0)
+
+static void unbind(FIXTURE_DATA(killed) *self, unsigned int i)
+{
+	close(self->fds[i]);
+	self->fds[i] = -1;
+}
+
+/* The driver stops the queues, then it unbinds */
+static bool wait_stopped(const struct vfio_dev *dev)
+{
+	return wait_for(!is_busy(dev, QUEUES - 1));
+}
+
+static const char *const end_of_life[] = {
+	"signal_generate: sig=9", "sched_process_exit: comm=sva_test",
+	": reaped\n", "cache_tag_unassign:", "cache_tag_unassign:",
+	": the mm is let go\n", "ioasid_put: id=", "ioasid_recycle: id=", NULL
+};
+
+/* Looks for the words in a trace, one after the other; NULL if all are there */
+static const char *not_in_order(const char *text, const char *const *words)
+{
+	for (; *words; words++) {
+		text = strstr(text, *words);
+		if (!text)
+			return *words;
+		text += strlen(*words);
+	}
+	return NULL;
+}
+
+TEST_F(killed, nobody_gets_the_number_while_a_device_or_the_mm_has_it)
+{
+	static char text[16 << 20];
+	char path[32];
+	const char *missing;
+	int mem;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", self->victim.pid);
+	mem = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, mem);
+	ASSERT_EQ(0, trace_begin(self->pasid));
+
+	victim_kill(&self->victim);
+	mark("reaped");
+	EXPECT_HELD(self->pasid);
+	unbind(self, 0);
+	EXPECT_TRUE(wait_stopped(&self->sva.dev[0]));
+	mark("one device is unbound");
+	EXPECT_TRUE(is_busy(&self->sva.dev[1], 0));
+	EXPECT_HELD(self->pasid);
+	unbind(self, 1);
+	EXPECT_TRUE(wait_stopped(&self->sva.dev[1]));
+	EXPECT_HELD(self->pasid);
+	mark("the mm is let go");
+	close(mem);
+	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
+	EXPECT_QUIET(self->sva.kmsg);
+
+	ASSERT_TRUE(trace_end(text, sizeof(text)));
+	missing = not_in_order(text, end_of_life);
+	EXPECT_EQ(NULL, missing) {
+		TH_LOG("the trace has no '%s' in its place", missing);
+	}
+}
+
+/* Nothing holds its files or its mm: exit does it all, while DMA goes on */
+TEST_F(killed, exit_unbinds_and_recycles)
+{
+	unbind(self, 0);
+	unbind(self, 1);
+	victim_kill(&self->victim);
+	EXPECT_TRUE(wait_stopped(&self->sva.dev[0]));
+	EXPECT_TRUE(wait_stopped(&self->sva.dev[1]));
+	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
+	EXPECT_QUIET(self->sva.kmsg);
+}
+
+TEST_F(killed, its_dma_is_refused_in_silence_while_it_is_bound)
+{
+	struct vfio_dev *dev = self->sva.dev;
+	__u64 good[2][QUEUES];
+	unsigned int i, j;
+
+	victim_kill(&self->victim);
+	for (i = 0; i < 2; i++)
+		for (j = 0; j < QUEUES; j++) {
+			EXPECT_EQ(0, queue_wait_failed(&dev[i], j, 1));
+			good[i][j] = queue_good(&dev[i], j);
+		}
+	for (i = 0; i < 2; i++)
+		for (j = 0; j < QUEUES; j++) {
+			EXPECT_EQ(0, queue_wait_failed(&dev[i], j, REFUSED));
+			EXPECT_EQ(good[i][j], queue_good(&dev[i], j));
+		}
+	EXPECT_QUIET(self->sva.kmsg);
+	unbind(self, 0);
+	unbind(self, 1);
+	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
+}
+
+/* us that each of some page requests of ours takes */
+static __u64 our_page_requests(struct __test_metadata *_metadata, const struct vfio_dev *dev,
+			       __u32 pasid)
+{
+	char *pages = pages_new(SOME);
+	__u64 start = device_clock(dev);
+	unsigned int i;
+
+	ASSERT_NE(NULL, pages);
+	for (i = 0; i < SOME; i++) {
+		fill(dev, OUR_QUEUE, pasid, pages + i * PAGE, ATS | PRI);
+		ASSERT_EQ(0, queue_wait_done(dev, OUR_QUEUE));
+		ASSERT_TRUE(is_filled(pages + i * PAGE));
+		ASSERT_LE(1, queue_read64(dev, OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
+	}
+	munmap(pages, SOME * PAGE);
+	return (device_clock(dev) - start) / SOME / 1000;
+}
+
+TEST_F(killed, its_page_requests_do_not_keep_those_of_others)
+{
+	struct vfio_dev *dev = self->sva.dev;
+	__u64 success, invalid;
+	__u64 busy, parked, quiet;
+
+	busy = our_page_requests(_metadata, dev, self->sva.pasid);
+	victim_kill(&self->victim);
+	EXPECT_EQ(0, queue_wait_failed(dev, 0, 1));
+	success = queue_read64(dev, 0, PASID_TEST_Q_PRI_SUCCESS);
+	invalid = queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID);
+	parked = our_page_requests(_metadata, dev, self->sva.pasid);
+	EXPECT_EQ(success, queue_read64(dev, 0, PASID_TEST_Q_PRI_SUCCESS));
+	if (variant->ctrl & PRI) {
+		EXPECT_LT(invalid, queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID));
+		EXPECT_EQ(0, queue_read64(dev, 0, PASID_TEST_Q_PRI_FAILURE));
+	}
+	EXPECT_QUIET(self->sva.kmsg);
+	unbind(self, 0);
+	unbind(self, 1);
+	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
+	quiet = our_page_requests(_metadata, dev, self->sva.pasid);
+	TH_LOG("us for each of our pages: %llu while it asks, %llu when it is dead, %llu alone",
+	       busy, parked, quiet);
+}
+
+/* The thread of the page request queue gets no CPU */
+
+#define STALLED_CPU	1
+
+static int queue_thread(void)
+{
+	char path[32], comm[32];
+	struct dirent *entry;
+	DIR *dir;
+	int pid = -ENOENT;
+
+	dir = opendir("/proc");
+	if (!dir)
+		return -errno;
+	while (pid < 0 && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%.10s/comm", entry->d_name);
+		/* irq/<nr>-dmar0-prq, cut */
+		if (!read_file(path, comm, sizeof(comm)) && !strncmp(comm, "irq/", 4) &&
+		    strstr(comm, "-dmar0-p"))
+			pid = atoi(entry->d_name);
+	}
+	closedir(dir);
+	return pid;
+}
+
+static int run_on(int pid, int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	return sched_setaffinity(pid, sizeof(cpus), &cpus) ? -errno : 0;
+}
+
+/* Real-time, above it. Returns the process that has the CPU, which dies with us */
+static int stall(void)
+{
+	struct sched_param param = { .sched_priority = 90 };
+	int pid = queue_thread(), hog, sock[2], ret;
+
+	if (pid < 0)
+		return pid;
+	ret = run_on(0, !STALLED_CPU) ?: run_on(pid, STALLED_CPU);
+	if (ret)
+		return ret;
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sock))
+		return -errno;
+	hog = fork_child();
+	if (!hog) {
+		if (run_on(0, STALLED_CPU) || sched_setscheduler(0, SCHED_FIFO, &param))
+			_exit(1);
+		send_byte(sock[1]);
+		for (;;)
+			;
+	}
+	close(sock[1]);
+	ret = wait_byte(sock[0]);
+	close(sock[0]);
+	return ret ?: hog;
+}
+
+/* One request each, which waits for its answer */
+FIXTURE(queued) {
+	FIXTURE_DATA(sva) sva;
+	struct victim victim;
+	__u32 pasid;
+	int fds[2];
+	int hog;
+};
+
+FIXTURE_SETUP(queued)
+{
+	if (!has_first_level())
+		SKIP(return, "the IOMMU has no first-level tables");
+	sva_begin(_metadata, &self->sva);
+	self->victim.pid = 0;
+	self->fds[0] = -1;
+	self->fds[1] = -1;
+	self->hog = stall();
+	ASSERT_LT(0, self->hog);
+}
+
+FIXTURE_TEARDOWN(queued)
+{
+	kill_and_reap(self->hog);
+	victim_kill(&self->victim);
+	close(self->fds[0]);
+	close(self->fds[1]);
+	victim_end(&self->victim);
+	sva_end(_metadata, &self->sva);
+}
+
+static bool is_waiting(const struct vfio_dev *dev, unsigned int queue)
+{
+	return queue_read32(dev, queue, PASID_TEST_Q_STATUS) & PASID_TEST_STATUS_WAITING;
+}
+
+TEST_F(queued, before_the_process_died_is_refused_in_silence)
+{
+	struct vfio_dev *dev = self->sva.dev;
+	unsigned int i, j;
+
+	ASSERT_EQ(0, victim_start(&self->victim, dev, ATS | PRI, do_nothing, self->fds));
+	for (i = 0; i < 2; i++)
+		for (j = 0; j < QUEUES; j++)
+			EXPECT_TRUE(wait_for(is_waiting(&dev[i], j)));
+
+	victim_kill(&self->victim);
+	for (i = 0; i < 2; i++)
+		for (j = 0; j < QUEUES; j++)
+			EXPECT_TRUE(is_waiting(&dev[i], j));
+	kill_and_reap(self->hog);
+	for (i = 0; i < 2; i++)
+		for (j = 0; j < QUEUES; j++) {
+			EXPECT_EQ(0, queue_wait_done(&dev[i], j));
+			EXPECT_EQ(1, queue_read64(&dev[i], j, PASID_TEST_Q_PRI_INVALID));
+			EXPECT_EQ(0, queue_good(&dev[i], j));
+		}
+	EXPECT_QUIET(self->sva.kmsg);
+	close(self->fds[0]);
+	close(self->fds[1]);
+	EXPECT_TRUE(wait_for(!ioasid_try(self->victim.says->pasid)));
+	EXPECT_QUIET(self->sva.kmsg);
+}
+
+/*
+ * An address that is not canonical is reported, by the IOMMU when the device
+ * asks for the translation, and by the kernel when it finds the page request.
+ * When it finds it the process is gone.
+ */
+TEST_F(queued, and_wrong_in_itself_is_refused_in_silence_too)
+{
+	struct vfio_dev *dev = self->sva.dev;
+	struct kmsg_found found;
+
+	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, do_nothing, self->fds));
+	ASSERT_EQ(0, kmsg_say("expect DMAR"));
+	fill(dev, 0, self->victim.says->pasid, (void *)(1UL << 63), ATS | PRI);
+	EXPECT_TRUE(wait_for(is_waiting(dev, 0)));
+	EXPECT_TRUE(wait_for(!kmsg_read(self->sva.kmsg, &found) && found.nr));
+	/* The rest of the report */
+	sleep(1);
+	EXPECT_EQ(0, kmsg_read(self->sva.kmsg, &found));
+	ASSERT_EQ(0, kmsg_say("end expect DMAR"));
+
+	victim_kill(&self->victim);
+	EXPECT_TRUE(is_waiting(dev, 0));
+	kill_and_reap(self->hog);
+	EXPECT_EQ(0, queue_wait_done(dev, 0));
+	EXPECT_EQ(1, queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID));
+	EXPECT_QUIET(self->sva.kmsg);
+}
+
+/* A queue that is stopped forgets its request, the IOMMU does not */
+static void ask_without_end(const struct vfio_dev *dev, struct victim_says *says, char *pages)
+{
+	unsigned int j;
+
+	fill(&dev[1], QUEUES - 1, says->pasid, pages, ATS | PRI | REPEAT);
+	for (;; says->asked++) {
+		j = says->asked % QUEUES;
+		fill(dev, j, says->pasid, pages + j * PAGE, ATS | PRI | REPEAT);
+		while (!is_waiting(dev, j) &&
+		       !queue_read64(dev, j, PASID_TEST_Q_PRI_SUCCESS))
+			;
+		/* The queue is full: success, on which it asks again */
+		if (queue_read64(dev, j, PASID_TEST_Q_PRI_SUCCESS)) {
+			says->full = true;
+			do_nothing(dev, says, pages);
+		}
+	}
+}
+
+TEST_F(queued, more_than_fit_are_survived)
+{
+	struct vfio_dev *dev = self->sva.dev;
+	struct kmsg_found found;
+	__u32 pasid;
+
+	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, ask_without_end, self->fds));
+	pasid = self->victim.says->pasid;
+	EXPECT_TRUE(wait_for(self->victim.says->full));
+	TH_LOG("full after %u page requests", self->victim.says->asked);
+
+	/*
+	 * Its exit stops the queues of one device, unbinds, and waits for what
+	 * is queued before it does the same to the other.
+	 */
+	close(self->fds[0]);
+	close(self->fds[1]);
+	self->fds[0] = -1;
+	self->fds[1] = -1;
+	kill(self->victim.pid, SIGKILL);
+	EXPECT_TRUE(wait_for(!is_busy(&dev[0], QUEUES - 1) || !is_busy(&dev[1], QUEUES - 1)));
+	EXPECT_EQ(-ENOSPC, ioasid_try(pasid));
+	kill_and_reap(self->hog);
+	victim_kill(&self->victim);
+	EXPECT_TRUE(wait_for(!ioasid_try(pasid)));
+
+	/*
+	 * The overflow is told, and nothing else. The last line has no end, and
+	 * is not there before the next one is.
+	 */
+	EXPECT_EQ(0, kmsg_say("the queue has overflowed"));
+	EXPECT_EQ(0, kmsg_read(self->sva.kmsg, &found));
+	EXPECT_NE(NULL, strstr(found.first, "PRQ overflow detected"));
+	EXPECT_EQ(2, found.nr) {
+		TH_LOG("%s", found.first);
+	}
+	/* Others can ask again */
+	our_page_requests(_metadata, dev, self->sva.pasid);
+}
+
+TEST_HARNESS_MAIN
