@@ -13,11 +13,13 @@ help: ## this list
 
 export KSRC EXTRA DISTDIR QEMU_SRC JOBS M OUT
 
-.PHONY: run check mutants shell lint coverage kunit deps tree series bisect kernel qemu clean
+.PHONY: run check compare mutants shell lint coverage kunit deps tree series bisect kernel qemu clean
 run: deps ## boot it and show the life of a number, with default and with tagged DMA
 	@scripts/run
 check: deps ## every test; the last line is 'N passed, N failed, N skipped'
 	@scripts/check
+compare: deps ## the base kernel and ours on the same machine: faults, waits, transfers after the end of the owner
+	@scripts/compare
 mutants: deps ## break one rule after the other on purpose; each must be caught (M=name: only that)
 	@scripts/mutants $(M)
 shell: deps ## a root shell in the booted kernel (Ctrl-A X ends QEMU)
