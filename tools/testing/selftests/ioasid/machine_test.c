@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Machines that cannot block the DMA of single PASIDs: VT-d in legacy mode, and
+ * no IOMMU at all. Numbers are to be had there too, and nothing can be attached
+ * to them.
+ *
+ * Each fixture is for one machine, and fails on every other. The init script
+ * runs the one that its job names.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <linux/vfio.h>
+
+#include "../kselftest_harness.h"
+#include "vfio_util.h"
+
+/* The emulated machine may be very slow */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 600
+
+#define ID		0x70000
+#define IOVA		0x100000000ULL
+#define QUEUE		0
+#define PATTERN		0x1111000000000000ULL
+#define PERIOD		100
+#define SOME		50
+
+#define TAGGED		0
+#define DEFAULT		VFIO_DEVICE_IOASID_DEFAULT
+
+#define REGISTERS	"/sys/kernel/debug/iommu/intel/iommu_regset"
+#define GSTS_TRANSLATES	(1ULL << 31)
+#define RTADDR_SCALABLE	(1ULL << 10)
+
+/* A register of the only VT-d unit */
+static int vtd_register(const char *name, __u64 *value)
+{
+	char line[256], word[32];
+	int nr = 0;
+	FILE *f;
+
+	f = fopen(REGISTERS, "re");
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long long contents;
+
+		if (sscanf(line, "%31s 0x%*x 0x%llx", word, &contents) == 2 &&
+		    !strcmp(word, name)) {
+			*value = contents;
+			nr++;
+		}
+	}
+	fclose(f);
+	return nr == 1 ? 0 : -ENODEV;
+}
+
+static int entries_of(const char *path)
+{
+	struct dirent *entry;
+	int nr = 0;
+	DIR *dir;
+
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir)))
+		nr += entry->d_name[0] != '.';
+	closedir(dir);
+	return nr;
+}
+
+/* What a number of its own is like, that nothing is attached to, from its birth to its end */
+static void expect_numbers_work(struct __test_metadata *_metadata)
+{
+	struct ioasid_cmd_query query;
+	struct ioasid_cmd_info info;
+	int fd, other;
+
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	other = ioasid_open();
+	ASSERT_LE(0, other);
+	ASSERT_EQ(ID, ioasid_alloc(fd, ID, ID));
+	EXPECT_EQ(-ENOSPC, ioasid_alloc(other, ID, ID));
+	EXPECT_EQ(0, ioasid_query(fd, ID, &query));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, query.state);
+	EXPECT_EQ(0, query.attachments);
+	EXPECT_EQ(0, ioasid_free(fd, ID));
+	EXPECT_EQ(-ENOENT, ioasid_free(fd, ID));
+	ASSERT_EQ(ID, ioasid_alloc(other, ID, ID));
+	close(other);
+	EXPECT_EQ(ID, ioasid_alloc(fd, ID, ID));
+	EXPECT_EQ(0, ioasid_info(fd, &info));
+	EXPECT_EQ(1, info.active);
+	EXPECT_EQ(0, info.parked);
+	close(fd);
+}
+
+/* The device refuses, and the number is as it was */
+static void expect_refused(struct __test_metadata *_metadata, int device, int fd, __u32 flags)
+{
+	struct ioasid_cmd_query query;
+
+	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(device, fd, ID, flags));
+	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, flags));
+	EXPECT_EQ(0, ioasid_query(fd, ID, &query));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, query.state);
+	EXPECT_EQ(0, query.attachments);
+	EXPECT_EQ(1, query.references);
+}
+
+/* VT-d in legacy mode: DMA is translated, and by device only */
+
+FIXTURE(legacy) {
+	struct vfio_dev dev;
+	void *page;
+	int fd;
+	int kmsg;
+	int numbers;
+};
+
+FIXTURE_SETUP(legacy)
+{
+	__u64 value;
+
+	ASSERT_EQ(0, vtd_register("GSTS", &value));
+	ASSERT_TRUE(value & GSTS_TRANSLATES);
+	ASSERT_EQ(0, vtd_register("RTADDR", &value));
+	ASSERT_FALSE(value & RTADDR_SCALABLE);
+
+	self->numbers = ioasid_count(NULL);
+	ASSERT_LE(0, self->numbers);
+	self->kmsg = kmsg_open();
+	ASSERT_LE(0, self->kmsg);
+	self->page = page_new();
+	ASSERT_NE(NULL, self->page);
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	self->fd = ioasid_open();
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+}
+
+FIXTURE_TEARDOWN(legacy)
+{
+	struct kmsg_found found;
+
+	vfio_close(&self->dev);
+	close(self->fd);
+	EXPECT_EQ(self->numbers, ioasid_count(NULL));
+	EXPECT_EQ(0, kmsg_read(self->kmsg, &found));
+	EXPECT_EQ(0, found.nr) {
+		TH_LOG("the kernel log has: %s", found.first);
+	}
+	close(self->kmsg);
+}
+
+TEST_F(legacy, mode_gives_numbers)
+{
+	EXPECT_EQ(0, ioasid_free(self->fd, ID));
+	expect_numbers_work(_metadata);
+}
+
+/* Nor does it become blocked, when a number that could not be attached is freed */
+TEST_F(legacy, mode_refuses_attachments_and_leaves_dma_alone)
+{
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
+	EXPECT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
+	expect_refused(_metadata, self->dev.device, self->fd, TAGGED);
+	expect_refused(_metadata, self->dev.device, self->fd, DEFAULT);
+	EXPECT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
+	EXPECT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(0, ioasid_try(ID));
+	EXPECT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
+}
+
+TEST_F(legacy, mode_refuses_attachments_of_a_device_without_pasid)
+{
+	vfio_close(&self->dev);
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
+	expect_refused(_metadata, self->dev.device, self->fd, TAGGED);
+	expect_refused(_metadata, self->dev.device, self->fd, DEFAULT);
+}
+
+/* No IOMMU: VFIO has devices only when told to do without, and is not safe then */
+
+#define NOIOMMU	"/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
+#define SLOT	"/sys/bus/pci/slots/1"
+#define VFIO_PCI "/sys/bus/pci/drivers/vfio-pci"
+
+FIXTURE(noiommu) {
+	int numbers;
+};
+
+FIXTURE_SETUP(noiommu)
+{
+	EXPECT_EQ(0, entries_of("/sys/class/iommu"));
+	ASSERT_EQ(0, entries_of("/sys/kernel/iommu_groups"));
+	self->numbers = ioasid_count(NULL);
+	ASSERT_LE(0, self->numbers);
+}
+
+FIXTURE_TEARDOWN(noiommu)
+{
+	EXPECT_EQ(self->numbers, ioasid_count(NULL));
+}
+
+TEST_F(noiommu, machine_gives_numbers)
+{
+	expect_numbers_work(_metadata);
+}
+
+TEST_F(noiommu, machine_has_no_device_for_vfio)
+{
+	char bdf[BDF_SIZE];
+
+	EXPECT_EQ(-ENODEV, machine_find(ROLE_PASID_A, bdf));
+	/* The container's file is all that there is */
+	EXPECT_EQ(-ENOENT, entries_of("/dev/vfio/devices"));
+	EXPECT_EQ(1, entries_of("/dev/vfio"));
+}
+
+TEST_F(noiommu, mode_of_vfio_refuses_attachments)
+{
+	struct vfio_dev dev = VFIO_DEV_CLOSED;
+	char address[BDF_SIZE];
+	int fd;
+
+	ASSERT_EQ(0, read_file(SLOT "/address", address, sizeof(address)));
+	snprintf(dev.bdf, BDF_SIZE, "%.10s.0", address);
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(ID, ioasid_alloc(fd, ID, ID));
+
+	ASSERT_EQ(0, write_file(NOIOMMU, "Y"));
+	/* The init script has said which driver it is to have */
+	EXPECT_EQ(0, write_file("/sys/bus/pci/drivers_probe", dev.bdf));
+	dev.group = open("/dev/vfio/noiommu-0", O_RDWR | O_CLOEXEC);
+	EXPECT_LE(0, dev.group);
+	dev.container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	EXPECT_LE(0, dev.container);
+	EXPECT_EQ(0, do_ioctl(dev.group, VFIO_GROUP_SET_CONTAINER, &dev.container));
+	EXPECT_EQ(0, do_ioctl(dev.container, VFIO_SET_IOMMU, (void *)VFIO_NOIOMMU_IOMMU));
+	EXPECT_EQ(0, vfio_open_device(&dev));
+	expect_refused(_metadata, dev.device, fd, TAGGED);
+	expect_refused(_metadata, dev.device, fd, DEFAULT);
+	EXPECT_EQ(0, vfio_reset(dev.device));
+	EXPECT_EQ(0, ioasid_free(fd, ID));
+	EXPECT_EQ(0, ioasid_try(ID));
+	vfio_close(&dev);
+	close(fd);
+
+	EXPECT_EQ(0, write_file(VFIO_PCI "/unbind", dev.bdf));
+	EXPECT_EQ(0, write_file(NOIOMMU, "N"));
+}
+
+TEST_HARNESS_MAIN
