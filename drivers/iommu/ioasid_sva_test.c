@@ -5,11 +5,12 @@
  * device by itself: driver_override names it.
  *
  * Each open of /dev/sva-test-<device> binds the caller's address space and
- * maps, by mmap(), the registers of all queues; read() gives the PASID. What
- * the last close finds running with this PASID it stops, then it unbinds. In
- * between the process may die, and its DMA goes on: that is what is tested.
+ * maps, by mmap(), the registers of all queues; read() gives the PASID. The
+ * close stops what runs with this PASID, then it unbinds. In between the
+ * process may die, and its DMA goes on: that is what is tested.
  *
- * Nothing keeps a process from using the PASID of another. This is no model of a
+ * Nothing keeps a process from using the PASID of another, or none, and the
+ * driver's unbind waits until the last file is closed. This is no model of a
  * driver for users.
  */
 #include <linux/completion.h>
@@ -18,11 +19,9 @@
 #include <linux/iommu.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
-#include <linux/panic.h>
 #include <linux/pci.h>
 #include <linux/refcount.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "../../tools/testing/selftests/ioasid/pasid-test.h"
 
@@ -139,8 +138,6 @@ static int sva_test_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (pdev->vendor != PASID_TEST_VENDOR_ID ||
 	    pdev->device != PASID_TEST_DEVICE_ID)
 		return -ENODEV;
-
-	add_taint(TAINT_TEST, LOCKDEP_STILL_OK);
 
 	st = devm_kzalloc(dev, sizeof(*st), GFP_KERNEL);
 	if (!st)
