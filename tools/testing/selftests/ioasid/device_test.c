@@ -587,11 +587,21 @@ TEST_F(peer, whose_place_is_empty_makes_tagged_dma_impossible)
  */
 TEST_F(peer, that_stays_does_not_open_the_first_one_when_that_comes_back)
 {
+	struct vfio_dev other = self->user.dev;
+
 	add_peer(_metadata, self);
 	ASSERT_EQ(0, give_to_vfio(self->other));
+	memcpy(other.bdf, self->other, sizeof(other.bdf));
+	ASSERT_EQ(0, vfio_open_device(&other));
+	ASSERT_EQ(0, vfio_map_bar(&other));
+	fill(&other, DEFAULT);
 	if (!variant->state.parked) {
+		/* What is blocked for one must not come back through the other */
+		EXPECT_DMA(&other);
 		EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
 	}
+	EXPECT_NO_DMA(&other, self->user.page);
+	vfio_close_device(&other);
 	vfio_close_device(&self->user.dev);
 	EXPECT_EQ(0, ioasid_try(ID));
 	ASSERT_EQ(0, pci_remove(self->user.dev.bdf));
