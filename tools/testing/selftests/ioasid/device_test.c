@@ -263,7 +263,7 @@ static void user_init(struct user *user)
 		.dev = VFIO_DEV_CLOSED,
 		.page = page_new(),
 		.fd = -1,
-		.event = eventfd(0, EFD_CLOEXEC),
+		.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
 	};
 }
 
@@ -274,7 +274,7 @@ static void close_set(struct user *user)
 	user->fd = -1;
 }
 
-/* A process that has it all, and does nothing until it is killed */
+/* A process that has it all, and does nothing until it is killed; 0: it could not begin */
 static int start_elsewhere(struct __test_metadata *_metadata, struct user *user,
 			   const struct state *state)
 {
@@ -290,7 +290,10 @@ static int start_elsewhere(struct __test_metadata *_metadata, struct user *user,
 			pause();
 	}
 	close(pipes[1]);
-	EXPECT_EQ(0, wait_byte(pipes[0]));
+	if (wait_byte(pipes[0])) {
+		kill_and_reap(child);
+		child = 0;
+	}
 	close(pipes[0]);
 	return child;
 }
@@ -381,7 +384,7 @@ static void expect_wait(struct __test_metadata *_metadata, FIXTURE_DATA(removed)
 {
 	self->remover = remove_begin(&self->user.dev);
 	ASSERT_LT(0, self->remover);
-	ASSERT_TRUE(was_requested(self->user.event));
+	ASSERT_TRUE(wait_for(was_requested(self->user.event)));
 	expect_as_before(_metadata, &self->user, state);
 	ASSERT_TRUE(still_runs(self->remover));
 }
@@ -465,9 +468,10 @@ TEST_F(removed, can_be_attached_to_another_number_meanwhile)
 TEST_F(removed, goes_when_its_user_is_killed)
 {
 	self->process = start_elsewhere(_metadata, &self->user, &variant->state);
+	ASSERT_NE(0, self->process);
 	self->remover = remove_begin(&self->user.dev);
 	ASSERT_LT(0, self->remover);
-	ASSERT_TRUE(was_requested(self->user.event));
+	ASSERT_TRUE(wait_for(was_requested(self->user.event)));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 	EXPECT_TRUE(still_runs(self->remover));
 	kill_and_reap(self->process);
@@ -1025,7 +1029,7 @@ TEST_F(slot, device_is_let_go_of_when_it_is_to_be_pulled_out)
 {
 	start(_metadata, &self->user, &variant->state);
 	ASSERT_EQ(0, monitor(UNPLUG));
-	ASSERT_TRUE(was_requested(self->user.event));
+	ASSERT_TRUE(wait_for(was_requested(self->user.event)));
 	expect_as_before(_metadata, &self->user, &variant->state);
 	vfio_close_device(&self->user.dev);
 	EXPECT_TRUE(wait_for(slot_is_empty(self->user.dev.bdf)));
@@ -1038,7 +1042,7 @@ TEST_F(slot, device_that_is_torn_out_is_detached_and_freed_in_any_order)
 	start(_metadata, &self->user, &variant->state);
 	ASSERT_EQ(0, tear_out());
 	EXPECT_TRUE(is_dead(&self->user.dev));
-	ASSERT_TRUE(was_requested(self->user.event));
+	ASSERT_TRUE(wait_for(was_requested(self->user.event)));
 	EXPECT_EQ(1, attachments_of(self->user.fd, ID));
 	if (!variant->state.parked) {
 		EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
@@ -1055,7 +1059,7 @@ TEST_F(slot, device_that_is_torn_out_is_let_go_of_when_it_is_closed)
 {
 	start(_metadata, &self->user, &variant->state);
 	ASSERT_EQ(0, tear_out());
-	ASSERT_TRUE(was_requested(self->user.event));
+	ASSERT_TRUE(wait_for(was_requested(self->user.event)));
 	vfio_close_device(&self->user.dev);
 	EXPECT_TRUE(wait_for(slot_is_empty(self->user.dev.bdf)));
 	expect_let_go(_metadata, &self->user, &variant->state);
@@ -1068,7 +1072,7 @@ TEST_F(slot, device_that_is_torn_out_can_be_attached_still)
 
 	start(_metadata, &self->user, &variant->state);
 	ASSERT_EQ(0, tear_out());
-	ASSERT_TRUE(was_requested(self->user.event));
+	ASSERT_TRUE(wait_for(was_requested(self->user.event)));
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->user.fd, OTHER_ID, OTHER_ID));
 	EXPECT_EQ(0, vfio_attach(self->user.dev.device, self->user.fd, OTHER_ID, flags));
 	EXPECT_EQ(0, ioasid_free(self->user.fd, OTHER_ID));
@@ -1082,8 +1086,9 @@ TEST_F(slot, device_that_is_torn_out_can_be_attached_still)
 TEST_F(slot, device_that_is_torn_out_is_let_go_of_when_its_user_is_killed)
 {
 	self->process = start_elsewhere(_metadata, &self->user, &variant->state);
+	ASSERT_NE(0, self->process);
 	ASSERT_EQ(0, tear_out());
-	ASSERT_TRUE(was_requested(self->user.event));
+	ASSERT_TRUE(wait_for(was_requested(self->user.event)));
 	kill_and_reap(self->process);
 	self->process = 0;
 	EXPECT_TRUE(wait_for(slot_is_empty(self->user.dev.bdf)));
