@@ -300,7 +300,7 @@ static void end_numbers(const struct kind *kind, unsigned int numbers, bool each
 
 	nr = begin();
 	for (i = 0; each && i < numbers; i++)
-		ioasid_free(fd, ids[i]);
+		must(ioasid_free(fd, ids[i]), "free");
 	if (!each)
 		close(fd);
 	instructions = end();
