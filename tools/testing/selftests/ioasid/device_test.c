@@ -74,7 +74,7 @@ static bool is_there(const char *bdf)
  */
 static int give_to_vfio(const char *bdf)
 {
-	char path[PATH_SIZE], driver[16];
+	char path[PATH_SIZE], registered[PATH_SIZE], driver[16];
 	int ret;
 
 	ret = pci_path(path, bdf, "driver_override");
@@ -86,10 +86,11 @@ static int give_to_vfio(const char *bdf)
 	ret = write_file("/sys/bus/pci/drivers_probe", bdf);
 	if (ret)
 		return ret;
-	ret = read_file(path, driver, sizeof(driver));
+	ret = read_file(path, driver, sizeof(driver)) ?: pci_path(registered, bdf, "vfio-dev");
 	if (ret)
 		return ret;
-	return pci_path(path, bdf, "vfio-dev");
+	/* The probe may have begun in between; when it is over, the group has the device too */
+	return read_file(path, driver, sizeof(driver));
 }
 
 static int bring_back(const char *bdf)
