@@ -814,8 +814,9 @@ TEST_F(reset, and_free_at_once_block_it)
 #define MONITOR		"/dev/ttyS2"
 #define SLOT		"/sys/bus/pci/slots/6"
 #define PORT		"0000:00:06.0"
-#define PLUG		"device_add pasid-test,bus=rp6,addr=0.0,id=plugged\n"
-#define UNPLUG		"device_del plugged\n"
+/* The port may have sent the monitor's greeting back to it before it was made raw: end that line */
+#define PLUG		"\ndevice_add pasid-test,bus=rp6,addr=0.0,id=plugged\n"
+#define UNPLUG		"\ndevice_del plugged\n"
 
 /* Polled: the console has the interrupt */
 static int monitor_open(void)
