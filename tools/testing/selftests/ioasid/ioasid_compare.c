@@ -28,6 +28,7 @@
 #include <unistd.h>
 #include <linux/pci_regs.h>
 
+#include "../kselftest.h"
 #include "test_modules/pasid_owner.h"
 #include "vfio_util.h"
 
@@ -354,7 +355,7 @@ int main(void)
 	kill_owners(&driver);
 	if (series)
 		kill_owners(&ioasid);
-	for (i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+	for (i = 0; i < ARRAY_SIZE(numbers); i++) {
 		end_numbers(&driver, numbers[i], false);
 		if (!series)
 			continue;
