@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <linux/const.h>
 #include <linux/vfio.h>
 
 #include "../kselftest_harness.h"
@@ -33,8 +34,8 @@
 #define DEFAULT		VFIO_DEVICE_IOASID_DEFAULT
 
 #define REGISTERS	"/sys/kernel/debug/iommu/intel/iommu_regset"
-#define GSTS_TRANSLATES	(1ULL << 31)
-#define RTADDR_SCALABLE	(1ULL << 10)
+#define GSTS_TRANSLATES	_BITULL(31)
+#define RTADDR_SCALABLE	_BITULL(10)
 
 /* A register of the only VT-d unit */
 static int vtd_register(const char *name, __u64 *value)

@@ -26,11 +26,12 @@
  * A page that is refused makes the transfer fail, unless CTRL_PRI is set and PRI
  * is enabled: then the queue asks for the page, a group of its own, and waits
  * for the response. With CTRL_GROUP it asks twice, and only the second request
- * is the last of the group; the allocation counts groups. On "success" the transfer starts over after PERIOD, however
- * often it takes, on "invalid request" and "response failure" it fails. After
- * the latter the device asks for no more pages until PRI has been reset. While
- * as many queues wait as the page request allocation allows, further ones try
- * again after PERIOD. A queue that is stopped forgets its request.
+ * is the last of the group; the allocation counts groups. On "success" the
+ * transfer starts over after PERIOD, however often it takes, on "invalid
+ * request" and "response failure" it fails. After the latter the device asks
+ * for no more pages until PRI has been reset. While as many queues wait as the
+ * page request allocation allows, further ones try again after PERIOD. A queue
+ * that is stopped forgets its request.
  */
 #ifndef PASID_TEST_H
 #define PASID_TEST_H

@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <linux/const.h>
 
 #include "../kselftest_harness.h"
 #include "vfio_util.h"
@@ -32,7 +33,7 @@
 #define TEST_TIMEOUT_DEFAULT 600
 
 #define ECAP		"/sys/class/iommu/dmar0/intel-iommu/ecap"
-#define ECAP_FLTS	(1ULL << 47)
+#define ECAP_FLTS	_BITULL(47)
 
 #define PATTERN		0x3333000000000000ULL
 #define PATTERN_MASK	0xffff000000000000ULL
@@ -427,7 +428,7 @@ static bool trace_end(char *text, size_t size)
 		if (!end)
 			break;
 		*end = '\0';
-		told |= strstr(line, "signal_generate:") != NULL;
+		told |= !!strstr(line, "signal_generate:");
 		if (told && *line != '#')
 			printf("# %s\n", line);
 		*end = '\n';
