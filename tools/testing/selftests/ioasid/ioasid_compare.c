@@ -15,7 +15,7 @@
  * space, a register without a function.
  *
  * Instructions are those of the TSC: with QEMU's -icount shift=0 and one CPU it
- * counts them.
+ * counts them. A nanosecond is one, for the kernel's tracer too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -49,6 +49,8 @@
 
 /* Longer than the kernel's DEFAULT_RATELIMIT_INTERVAL */
 #define CALM_S		6
+
+#define TRACING		"/sys/kernel/tracing"
 
 static struct vfio_dev dev = VFIO_DEV_CLOSED;
 static void *page;
@@ -290,14 +292,21 @@ static void kill_users(void)
 
 static int ids[MAX_NUMBERS];
 
-static void end_numbers(const struct kind *kind, unsigned int numbers, bool each)
+static int attach_numbers(const struct kind *kind, unsigned int numbers)
 {
 	int fd = must(kind->open(), "open");
-	__u64 instructions;
-	unsigned int i, nr;
+	unsigned int i;
 
 	for (i = 0; i < numbers; i++)
 		ids[i] = must(kind->attach(fd), "attach");
+	return fd;
+}
+
+static void end_numbers(const struct kind *kind, unsigned int numbers, bool each)
+{
+	int fd = attach_numbers(kind, numbers);
+	__u64 instructions;
+	unsigned int i, nr;
 
 	nr = begin();
 	for (i = 0; each && i < numbers; i++)
@@ -321,12 +330,52 @@ static void end_numbers(const struct kind *kind, unsigned int numbers, bool each
 		       instructions);
 }
 
+static void tracer(const char *name)
+{
+	must(write_file(TRACING "/tracing_max_latency", "0"), "tracing_max_latency");
+	must(write_file(TRACING "/current_tracer", name), "current_tracer");
+}
+
+/* The longest time that the CPU is not to be had, in us; spin locks are held as long at most */
+static void tracer_end(const char *what, const struct kind *kind, unsigned int numbers)
+{
+	char us[32], header[1024], *place;
+
+	must(write_file(TRACING "/tracing_on", "0"), "tracing_on");
+	must(read_file(TRACING "/tracing_max_latency", us, sizeof(us)), "tracing_max_latency");
+	must(read_file(TRACING "/trace", header, sizeof(header)), "trace");
+	must(write_file(TRACING "/current_tracer", "nop"), "current_tracer");
+	must(write_file(TRACING "/tracing_on", "1"), "tracing_on");
+	printf("off-%s %s %u: mark 0 instructions %lu000\n", what, kind->name, numbers,
+	       strtoul(us, NULL, 10));
+	for (place = strtok(header, "\n"); place; place = strtok(NULL, "\n"))
+		if (strstr(place, "started at:") || strstr(place, "ended at:"))
+			printf("%s\n", place);
+}
+
+static void end_numbers_traced(const struct kind *kind, unsigned int numbers)
+{
+	int fd = attach_numbers(kind, numbers);
+	unsigned int i;
+
+	tracer("preemptirqsoff");
+	close(fd);
+	tracer_end("close", kind, numbers);
+	if (!kind->held)
+		return;
+	tracer("preemptirqsoff");
+	for (i = 0; i < numbers; i++)
+		must(vfio_detach(dev.device, ids[i], 0), "detach");
+	tracer_end("detach", kind, numbers);
+}
+
 int main(void)
 {
 	static const unsigned int numbers[] = {
 		/* Several times, as an interrupt may come in between */
 		1, 1, 1, 10, 10, 10, 100, 100, 1000, 1000, MAX_NUMBERS,
 	};
+	static const unsigned int traced[] = { 1, 1, 1, 32, 32, 32, 1000, 1000, 1000 };
 	bool series = !access(IOASID_PATH, F_OK);
 	char bdf[BDF_SIZE], text[64];
 	unsigned int i;
@@ -361,6 +410,11 @@ int main(void)
 			continue;
 		end_numbers(&ioasid, numbers[i], true);
 		end_numbers(&ioasid, numbers[i], false);
+	}
+	for (i = 0; i < ARRAY_SIZE(traced); i++) {
+		end_numbers_traced(&driver, traced[i]);
+		if (series)
+			end_numbers_traced(&ioasid, traced[i]);
 	}
 	vfio_close(&dev);
 	return 0;
