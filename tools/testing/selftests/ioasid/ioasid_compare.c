@@ -336,18 +336,21 @@ static void tracer(const char *name)
 	must(write_file(TRACING "/current_tracer", name), "current_tracer");
 }
 
-/* The longest time that the CPU is not to be had, in us; spin locks are held as long at most */
+/* The longest time without preemption or interrupts: spin locks are held as long at most */
 static void tracer_end(const char *what, const struct kind *kind, unsigned int numbers)
 {
-	char us[32], header[1024], *place;
+	char text[32], header[1024], *place;
+	unsigned long us;
 
 	must(write_file(TRACING "/tracing_on", "0"), "tracing_on");
-	must(read_file(TRACING "/tracing_max_latency", us, sizeof(us)), "tracing_max_latency");
+	must(read_file(TRACING "/tracing_max_latency", text, sizeof(text)), "tracing_max_latency");
+	us = strtoul(text, NULL, 10);
+	must(us ? 0 : -ENODATA, "tracing_max_latency");
 	must(read_file(TRACING "/trace", header, sizeof(header)), "trace");
 	must(write_file(TRACING "/current_tracer", "nop"), "current_tracer");
 	must(write_file(TRACING "/tracing_on", "1"), "tracing_on");
-	printf("off-%s %s %u: mark 0 instructions %lu000\n", what, kind->name, numbers,
-	       strtoul(us, NULL, 10));
+	/* In microseconds */
+	printf("off-%s %s %u: mark 0 instructions %lu\n", what, kind->name, numbers, us * 1000);
 	for (place = strtok(header, "\n"); place; place = strtok(NULL, "\n"))
 		if (strstr(place, "started at:") || strstr(place, "ended at:"))
 			printf("%s\n", place);

@@ -732,6 +732,8 @@ static int stall(void)
 	close(sock[1]);
 	ret = wait_byte(sock[0]);
 	close(sock[0]);
+	if (ret && hog > 0)
+		kill_and_reap(hog);
 	return ret ?: hog;
 }
 
@@ -815,6 +817,7 @@ TEST_F(queued, and_wrong_in_itself_is_refused_in_silence_too)
 {
 	struct vfio_dev *dev = self->sva.dev;
 	struct kmsg_found found;
+	unsigned int i;
 
 	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, do_nothing, self->fds));
 	ASSERT_EQ(0, kmsg_say("expect DMAR"));
@@ -822,10 +825,11 @@ TEST_F(queued, and_wrong_in_itself_is_refused_in_silence_too)
 	EXPECT_TRUE(wait_for(is_waiting(dev, 0)));
 	EXPECT_TRUE(wait_for(!kmsg_read(self->sva.kmsg, &found) && found.nr));
 	/* The rest of the report, which may be printed with delay */
-	do {
+	for (i = 0; i < 20 && found.nr; i++) {
 		sleep(3);
-		ASSERT_EQ(0, kmsg_read(self->sva.kmsg, &found));
-	} while (found.nr);
+		EXPECT_EQ(0, kmsg_read(self->sva.kmsg, &found));
+	}
+	EXPECT_EQ(0, found.nr);
 	ASSERT_EQ(0, kmsg_say("end expect DMAR"));
 
 	victim_kill(&self->victim);
