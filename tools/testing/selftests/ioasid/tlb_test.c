@@ -165,7 +165,10 @@ static void watch_end(struct __test_metadata *_metadata, struct watch *watch)
 			TH_LOG("the kernel log has: %s", found.first);
 		}
 	}
-	/* The last report ends, and that none is printed must mean to the next test that there was none */
+	/*
+	 * The last report ends. And that none is printed must mean to the next
+	 * test that there was none.
+	 */
 	if (found.nr)
 		sleep(RATELIMIT_S + 1);
 	if (watch->loud) {
