@@ -8,6 +8,7 @@
 #include <linux/ioasid.h>
 #include <linux/iommu.h>
 #include <linux/moduleparam.h>
+#include <linux/pci.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <linux/vfio.h>
@@ -75,6 +76,69 @@ attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid *cmd)
 	return attachment;
 }
 
+/*
+ * A device that sleeps does not answer when its TLB is invalidated, and the end
+ * of a number must not wait for its user to wake it. So a device with
+ * attachments stays awake: runtime PM is kept from it here, and what the user
+ * asks for by vfio_device_sleep_begin().
+ */
+static int stay_awake(struct vfio_device_file *df)
+{
+	struct device *dev = df->device->dev;
+	pci_power_t state;
+	int ret;
+
+	if (!xa_empty(&df->ioasids))
+		return 0;
+
+	ret = vfio_device_pm_runtime_get(df->device);
+	if (ret || !dev_is_pci(dev))
+		return ret;
+
+	state = to_pci_dev(dev)->current_state;
+	if (state == PCI_D0 || state == PCI_UNKNOWN)
+		return 0;
+	vfio_device_pm_runtime_put(df->device);
+	return -EBUSY;
+}
+
+static void may_sleep(struct vfio_device_file *df)
+{
+	if (xa_empty(&df->ioasids))
+		vfio_device_pm_runtime_put(df->device);
+}
+
+/**
+ * vfio_device_sleep_begin() - Whether a device may be put to sleep
+ * @device: The device, which has an open file
+ *
+ * Context: Process context. Takes the group's lock if it may, until
+ * vfio_device_sleep_end().
+ * Return: false if it has attachments to IOASIDs, which it has to stay awake
+ * for; else true, and it gets none meanwhile.
+ */
+bool vfio_device_sleep_begin(struct vfio_device *device)
+{
+	mutex_lock(&device->group->group_lock);
+	if (!device->group->ioasids)
+		return true;
+	mutex_unlock(&device->group->group_lock);
+	return false;
+}
+EXPORT_SYMBOL_GPL(vfio_device_sleep_begin);
+
+/**
+ * vfio_device_sleep_end() - The device has been put to sleep
+ * @device: The device
+ *
+ * Context: Process context. Releases the group's lock.
+ */
+void vfio_device_sleep_end(struct vfio_device *device)
+{
+	mutex_unlock(&device->group->group_lock);
+}
+EXPORT_SYMBOL_GPL(vfio_device_sleep_end);
+
 int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 				struct vfio_device_attach_ioasid __user *arg)
 {
@@ -103,10 +167,13 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 		ret = -ENOSPC;
 		goto out_unlock;
 	}
+	ret = stay_awake(df);
+	if (ret)
+		goto out_unlock;
 	attachment = attach(df, &cmd);
 	if (IS_ERR(attachment)) {
 		ret = PTR_ERR(attachment);
-		goto out_unlock;
+		goto out_sleep;
 	}
 
 	/* The core has refused a second one, so the place is empty */
@@ -114,9 +181,13 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 	ret = xa_insert(&df->ioasids, index, attachment, GFP_KERNEL_ACCOUNT);
 	if (ret) {
 		ioasid_detach(attachment);
-		goto out_unlock;
+		goto out_sleep;
 	}
 	df->group->ioasids++;
+	goto out_unlock;
+
+out_sleep:
+	may_sleep(df);
 out_unlock:
 	mutex_unlock(&df->group->group_lock);
 	return ret;
@@ -150,6 +221,7 @@ int vfio_df_ioctl_detach_ioasid(struct vfio_device_file *df,
 	if (attachment) {
 		ioasid_detach(attachment);
 		df->group->ioasids--;
+		may_sleep(df);
 	}
 	mutex_unlock(&df->group->group_lock);
 	return attachment ? 0 : -ENOENT;
@@ -160,21 +232,17 @@ void vfio_df_ioasid_detach_all(struct vfio_device_file *df)
 {
 	struct ioasid_attachment *attachment;
 	unsigned long index;
-	bool awake;
 
 	lockdep_assert_held(&df->group->group_lock);
 
 	if (xa_empty(&df->ioasids))
 		return;
 
-	/* A device that sleeps does not answer when its TLB is invalidated */
-	awake = !vfio_device_pm_runtime_get(df->device);
 	xa_for_each(&df->ioasids, index, attachment) {
 		ioasid_detach(attachment);
 		df->group->ioasids--;
 		cond_resched();
 	}
-	if (awake)
-		vfio_device_pm_runtime_put(df->device);
 	xa_destroy(&df->ioasids);
+	may_sleep(df);
 }
