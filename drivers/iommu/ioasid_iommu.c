@@ -37,8 +37,16 @@ static int tagged_attach(struct ioasid_attachment *attachment)
 	ret = iommu_device_can_block_pasid(attachment->dev, id);
 	if (ret)
 		return ret;
-	return iommu_attach_device_pasid(attachment->domain, attachment->dev,
-					 id, NULL);
+	ret = iommu_attach_device_pasid(attachment->domain, attachment->dev,
+					id, NULL);
+	if (ret)
+		return ret;
+
+	/* A device that joined the group in between has the number as well */
+	ret = iommu_device_can_block_pasid(attachment->dev, id);
+	if (ret)
+		iommu_detach_device_pasid(attachment->domain, attachment->dev, id);
+	return ret;
 }
 
 static void tagged_detach(struct ioasid_attachment *attachment)
@@ -76,8 +84,9 @@ static const struct ioasid_attachment_ops default_ops = {
  * ioasid_attach() - Let DMA tagged with a number through a domain
  * @ioasid: The number. The caller has a reference.
  * @dev: The device, whose DMA the caller owns: alone in its group, and there
- *       until ioasid_detach(). So is the domain of its group: with another one
- *       the driver may turn ATS on or off.
+ *       until ioasid_detach(), and awake: with ATS it has to answer when the
+ *       DMA is blocked. So is the domain of its group: with another one the
+ *       driver may turn ATS on or off.
  * @domain: The domain, which outlives the attachment.
  * @holder: Who attaches, for debugfs. The string outlives the attachment.
  *
