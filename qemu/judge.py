@@ -2259,6 +2259,32 @@ def repeat(m, pasid, period=100, n=0):
     m.step(1)
 
 
+@test_kinds('pm=on: in D3hot the device does nothing, in D0 it goes on', prop=',pm=on')
+def t_pm(m, pasid):
+    def state(d):
+        m.w16(pmcsr, d)
+        equal(m.r16(pmcsr) & 3, d, 'the power state')
+
+    m.space(NO_PASID, 1)
+    mem = m.space(pasid, 2)
+    pmcsr = m.find_cap(m.dev.cfg, 0x01) + m.dev.cfg + 4
+    repeat(m, pasid)
+    m.step(1000000)
+    good = m.dev.get(0, 'GOOD')
+    check(good >= 5 and not m.dev.get(0, 'FAILED'), 'D0: no DMA')
+    state(3)
+    check(m.r32(m.dev.bar + R['ID']) != R['ID_VALUE'], 'D3hot: the registers are there')
+    m.w64(mem, 0x77)
+    m.step(1000000)
+    equal(m.r64(mem), 0x77, 'the memory in D3hot')
+    state(0)
+    equal(m.dev.get(0, 'GOOD'), good, 'the transfers that succeeded until D0')
+    check(m.dev.get(0, 'FAILED') >= 5, 'D3hot: no transfer was tried')
+    m.step(1000000)
+    check(m.dev.get(0, 'GOOD') > good, 'D0 again: no DMA')
+    m.no_fault()
+
+
 @test_kinds('repeat mode: period, counters, memory, stop')
 def t_repeat(m, pasid):
     m.space(NO_PASID, 1)

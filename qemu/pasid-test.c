@@ -12,8 +12,9 @@
  * - A transfer is tried page by page, and each page is probed before it is
  *   accessed. A page that the IOMMU blocks thus costs one translation and one
  *   fault. Without the probe, the memory API would try every four bytes of it.
- * - Bus Master Enable, the PASID capability's enable bit and width stop DMA
- *   with the next transfer. For requests with PASID this is up to
+ * - Bus Master Enable, the power state (with pm=on), the PASID capability's
+ *   enable bit and width stop DMA with the next transfer. For requests with
+ *   PASID, but for the power state, this is up to
  *   pci_device_iommu_pasid_address_space(), which is asked for each transfer.
  * - Transfers are done by timers, never from within a register access. A
  *   device that does DMA to its own registers can do no worse than to stop
@@ -147,6 +148,7 @@ struct PasidTestState {
     bool has_pasid;
     bool has_ats;
     bool has_pri;
+    bool has_pm;
     uint8_t pasid_bits;
 };
 
@@ -422,11 +424,22 @@ static PasidTestOutcome pasid_test_request_page(PasidTestQueue *q,
 
 /* --- Transfers ---------------------------------------------------------- */
 
+/* In D3hot it may make no requests; its BAR is the PCI core's to take away */
+static bool pasid_test_sleeps(PCIDevice *pdev)
+{
+    return pdev->pm_cap &&
+           pci_get_word(pdev->config + pdev->pm_cap + PCI_PM_CTRL) &
+           PCI_PM_CTRL_STATE_MASK;
+}
+
 /* The address space of the queue's requests, NULL if none may be made */
 static AddressSpace *pasid_test_as(PasidTestQueue *q)
 {
     PCIDevice *pdev = PCI_DEVICE(q->dev);
 
+    if (pasid_test_sleeps(pdev)) {
+        return NULL;
+    }
     if (q->pasid & PASID_TEST_PASID_VALID) {
         return pci_device_iommu_pasid_address_space(pdev,
                                         q->pasid & PASID_TEST_PASID_MASK);
@@ -938,6 +951,18 @@ static void pasid_test_realize(PCIDevice *pdev, Error **errp)
         return;
     }
 
+    if (s->has_pm) {
+        int pm = pci_pm_init(pdev, 0, errp);
+
+        if (pm < 0) {
+            msi_uninit(pdev);
+            return;
+        }
+        pci_set_word(pdev->config + pm + PCI_PM_PMC, 3);
+        pci_set_word(pdev->config + pm + PCI_PM_CTRL, PCI_PM_CTRL_NO_SOFT_RESET);
+        pci_set_word(pdev->wmask + pm + PCI_PM_CTRL, PCI_PM_CTRL_STATE_MASK);
+    }
+
     /* Behind a conventional bridge this is a conventional device */
     if (pci_bus_is_express(pci_get_bus(pdev))) {
         if (pcie_endpoint_cap_init(pdev, 0) < 0) {
@@ -1014,6 +1039,7 @@ static const Property pasid_test_properties[] = {
                       PCI_EXT_CAP_PASID_MAX_WIDTH),
     DEFINE_PROP_BOOL("ats", PasidTestState, has_ats, true),
     DEFINE_PROP_BOOL("pri", PasidTestState, has_pri, true),
+    DEFINE_PROP_BOOL("pm", PasidTestState, has_pm, false),
 };
 
 static const VMStateDescription pasid_test_vmstate = {
