@@ -12,7 +12,8 @@
  * here. A line of the output says what was done, how often, and what came of it.
  * What the IOMMU had to do meanwhile is in QEMU's trace, between the writes of
  * mark <n> and of <n + 1> to the cache line size in the device's configuration
- * space, a register without a function.
+ * space, a register without a function. The latency timer, another one, is 1
+ * while transfers are tried on purpose.
  *
  * Instructions are those of the TSC: with QEMU's -icount shift=0 and one CPU it
  * counts them. A nanosecond is one, for the kernel's tracer too.
@@ -53,7 +54,8 @@
 #define TRACING		"/sys/kernel/tracing"
 
 static struct vfio_dev dev = VFIO_DEV_CLOSED;
-static void *page;
+static void *page, *next_page;
+static char bdf[BDF_SIZE];
 
 static int must(int ret, const char *what)
 {
@@ -123,6 +125,12 @@ static unsigned int mark(void)
 	return marks;
 }
 
+static void mark_tries(unsigned char on)
+{
+	if (pwrite(config, &on, 1, PCI_LATENCY_TIMER) != 1)
+		must(-errno, "mark");
+}
+
 static __u64 clock_begin;
 
 static unsigned int begin(void)
@@ -143,21 +151,33 @@ static __u64 end(void)
 
 /* Kills */
 
-/* How many of TRIES transfers succeed */
-static unsigned long try_on(int id)
+/* How many of TRIES transfers reach memory */
+static unsigned long try_on(int id, void *memory)
 {
 	unsigned long landed = 0;
 	int i;
 
+	mark_tries(1);
 	for (i = 0; i < TRIES; i++) {
-		*(__u64 *)page = 0;
+		*(__u64 *)memory = 0;
 		__sync_synchronize();
 		queue_fill(&dev, QUEUE, id, IOVA, PATTERN);
 		must(queue_wait_done(&dev, QUEUE), "the queue");
 		__sync_synchronize();
-		landed += queue_good(&dev, QUEUE) || *(__u64 *)page;
+		landed += queue_good(&dev, QUEUE) || *(__u64 *)memory;
 	}
+	mark_tries(0);
 	return landed;
+}
+
+static void map(void *memory)
+{
+	must(vfio_map(dev.container, memory, IOVA, PAGE), "map");
+}
+
+static void unmap(void)
+{
+	must(vfio_unmap(dev.container, IOVA, PAGE), "unmap");
 }
 
 /* Stop it: how many of its transfers have succeeded since the call */
@@ -169,7 +189,7 @@ static unsigned long stop(void)
 	return queue_good(&dev, QUEUE) - good;
 }
 
-/* An owner is killed in the middle of tagged DMA, then there is a next one */
+/* An owner is killed in the middle of tagged DMA, then there is a next one, with memory of its own */
 static void kill_one(const struct kind *kind, unsigned long *landed, unsigned long *landed_next,
 		     unsigned int *again)
 {
@@ -196,13 +216,17 @@ static void kill_one(const struct kind *kind, unsigned long *landed, unsigned lo
 	must(queue_wait_good(&dev, QUEUE, SOME), "DMA");
 	kill_and_reap(child);
 	*landed += stop();
-	*landed += try_on(id);
+	*landed += try_on(id, page);
 
+	unmap();
+	map(next_page);
 	fd = must(kind->open(), "open");
 	next = must(kind->attach(fd), "attach");
 	*again += next == id;
-	*landed_next += try_on(id);
+	*landed_next += try_on(id, next_page);
 	close(fd);
+	unmap();
+	map(page);
 	if (kind->held) {
 		must(vfio_detach(dev.device, id, 0), "detach");
 		must(vfio_detach(dev.device, next, 0), "detach");
@@ -212,7 +236,7 @@ static void kill_one(const struct kind *kind, unsigned long *landed, unsigned lo
 static int log_begin(bool loud)
 {
 	if (loud)
-		must(kmsg_say("expect DMAR"), "/dev/kmsg");
+		must(kmsg_expect(bdf, NULL), "/dev/kmsg");
 	return must(kmsg_open(), "/dev/kmsg");
 }
 
@@ -227,7 +251,7 @@ static int log_end(int kmsg, bool loud)
 	must(kmsg_read(kmsg, &found), "/dev/kmsg");
 	close(kmsg);
 	if (loud)
-		must(kmsg_say("end expect DMAR"), "/dev/kmsg");
+		must(kmsg_say(KMSG_END), "/dev/kmsg");
 	return found.nr;
 }
 
@@ -380,13 +404,14 @@ int main(void)
 	};
 	static const unsigned int traced[] = { 1, 1, 1, 32, 32, 32, 1000, 1000, 1000 };
 	bool series = !access(IOASID_PATH, F_OK);
-	char bdf[BDF_SIZE], text[64];
+	char text[64];
 	unsigned int i;
 	int module;
 
 	setlinebuf(stdout);
 	page = page_new();
-	must(page ? 0 : -ENOMEM, "memory");
+	next_page = page_new();
+	must(page && next_page ? 0 : -ENOMEM, "memory");
 	must(machine_find(ROLE_PASID_A, bdf), "the device");
 	snprintf(text, sizeof(text), "/sys/bus/pci/devices/%s/config", bdf);
 	config = open(text, O_RDWR | O_CLOEXEC);
@@ -403,7 +428,7 @@ int main(void)
 
 	kill_users();
 	must(vfio_open(&dev, ROLE_PASID_A, -1), "VFIO");
-	must(vfio_map(dev.container, page, IOVA, PAGE), "map");
+	map(page);
 	kill_owners(&driver);
 	if (series)
 		kill_owners(&ioasid);
