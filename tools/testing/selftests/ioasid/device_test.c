@@ -499,6 +499,52 @@ TEST_F(removed, has_forgotten_the_numbers_when_it_comes_back)
 	expect_works_again(_metadata, self, &variant->state);
 }
 
+/* Pages of the IOMMU's tables: no detector of leaks knows them */
+static long iommu_pages(void)
+{
+	static char text[16384];
+	char *at;
+
+	/* What the CPUs have counted for themselves */
+	if (write_file("/proc/sys/vm/stat_refresh", "1") ||
+	    read_file("/proc/vmstat", text, sizeof(text)))
+		return -1;
+	at = strstr(text, "nr_iommu_pages ");
+	return at ? strtol(at + strlen("nr_iommu_pages "), NULL, 10) : -1;
+}
+
+#define TABLES	8
+/* PASIDs in one table of them */
+#define ENTRIES	64
+
+TEST_F(removed, leaves_no_table_behind)
+{
+	unsigned int round, i;
+	long pages;
+
+	ASSERT_EQ(0, pci_remove(self->user.dev.bdf));
+	ASSERT_EQ(0, bring_back(self->user.dev.bdf));
+	pages = iommu_pages();
+	ASSERT_LT(0, pages);
+	for (round = 0; round < 3; round++) {
+		start(_metadata, &self->user, &variant->state);
+		for (i = 1; i <= TABLES; i++) {
+			__u32 id = ID + i * ENTRIES;
+
+			ASSERT_EQ(id, ioasid_alloc(self->user.fd, id, id));
+			ASSERT_EQ(0, vfio_attach(self->user.dev.device, self->user.fd, id, TAGGED));
+		}
+		EXPECT_LE(pages + TABLES, iommu_pages());
+		vfio_close(&self->user.dev);
+		ASSERT_EQ(0, pci_remove(self->user.dev.bdf));
+		close_set(&self->user);
+		ASSERT_EQ(0, bring_back(self->user.dev.bdf));
+		EXPECT_EQ(pages, iommu_pages()) {
+			TH_LOG("after round %u", round);
+		}
+	}
+}
+
 /*
  * A group that had one device, whose DMA is under a number, and gets another
  * one: a function of the same device. New attachments are refused from then on;

@@ -307,6 +307,20 @@ int kmsg_open(void)
 	return fd;
 }
 
+/* "DMAR: ", "dmar_fault: 99 callbacks suppressed", whatever of page requests */
+static bool is_about_dma(const char *text)
+{
+	static const char *const words[] = {
+		"dmar", "iopf", "page request", "page fault", "prq", "pasid"
+	};
+	unsigned int i;
+
+	for (i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (strcasestr(text, words[i]))
+			return true;
+	return false;
+}
+
 int kmsg_read(int fd, struct kmsg_found *found)
 {
 	char record[2048], *text;
@@ -326,12 +340,21 @@ int kmsg_read(int fd, struct kmsg_found *found)
 			continue;
 		text++;
 		text[strcspn(text, "\n")] = '\0';
-		/* "DMAR: ", "dmar_fault: 99 callbacks suppressed", page requests */
-		if (!strcasestr(text, "dmar") && !strstr(text, "iopf"))
+		if (!is_about_dma(text))
 			continue;
 		if (!found->nr++)
 			snprintf(found->first, sizeof(found->first), "%.255s", text);
 	}
+}
+
+int kmsg_expect(const char *bdf, const char *other)
+{
+	char what[64];
+
+	/* Reports leave the segment out */
+	snprintf(what, sizeof(what), "expect DMAR [%.15s] [%.15s]", strchr(bdf, ':') + 1,
+		 other ? strchr(other, ':') + 1 : "none");
+	return kmsg_say(what);
 }
 
 int kmsg_say(const char *what)

@@ -89,12 +89,15 @@ int send_byte(int fd);
 /* The kernel log, from the moment of the open on */
 
 struct kmsg_found {
-	int nr;			/* lines that speak of DMA faults */
+	int nr;			/* lines that speak of DMA or of page requests */
 	char first[256];	/* the first of them */
 };
 
 int kmsg_open(void);
 int kmsg_read(int fd, struct kmsg_found *found);
 int kmsg_say(const char *what);
+/* Faults of a device, or two, are no splats from here to kmsg_say(KMSG_END) */
+int kmsg_expect(const char *bdf, const char *other);
+#define KMSG_END	"end expect"
 
 #endif /* IOASID_UTIL_H */

@@ -137,6 +137,11 @@ static bool is_busy(const struct vfio_dev *dev, unsigned int queue)
 	return queue_read32(dev, queue, PASID_TEST_Q_STATUS) & PASID_TEST_STATUS_BUSY;
 }
 
+static __u64 atc_hits(const struct vfio_dev *dev, unsigned int queue)
+{
+	return queue_read64(dev, queue, PASID_TEST_Q_ATC_HITS);
+}
+
 #define EXPECT_QUIET(kmsg)						\
 do {									\
 	struct kmsg_found __found;					\
@@ -247,7 +252,7 @@ TEST_F(sva, translations_are_cached)
 	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, REPEAT | ATS);
 	EXPECT_EQ(0, queue_wait_good(&self->dev[0], OUR_QUEUE, SOME));
 	EXPECT_TRUE(is_filled(page));
-	EXPECT_LE(SOME / 2, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_ATC_HITS));
+	EXPECT_LE(SOME / 2, atc_hits(&self->dev[0], OUR_QUEUE));
 }
 
 TEST_F(sva, a_page_that_is_not_there_is_asked_for)
@@ -293,8 +298,7 @@ TEST_F(sva, many_pages_that_are_replaced_are_asked_for_again)
 			fill(&self->dev[0], OUR_QUEUE, self->pasid, pages + i * PAGE, ATS | PRI);
 			ASSERT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
 			EXPECT_EQ(1, queue_good(&self->dev[0], OUR_QUEUE));
-			EXPECT_EQ(0, queue_read64(&self->dev[0], OUR_QUEUE,
-						  PASID_TEST_Q_ATC_HITS)) {
+			EXPECT_EQ(0, atc_hits(&self->dev[0], OUR_QUEUE)) {
 				TH_LOG("page %u of round %u is still cached", i, round);
 			}
 			ASSERT_TRUE(is_filled(pages + i * PAGE));
@@ -409,12 +413,13 @@ static void victim_end(struct victim *victim)
 
 static int trace_begin(__u32 pasid)
 {
-	char filter[32];
+	char filter[32], refused[32];
 
 	rmdir(TRACE);
 	if (mkdir(TRACE, 0700))
 		return -errno;
 	snprintf(filter, sizeof(filter), "id == %u", pasid);
+	snprintf(refused, sizeof(refused), "pasid == %u", pasid);
 	return write_file(TRACE "/trace_clock", "global") ?:
 	       write_file(TRACE "/events/ioasid/filter", filter) ?:
 	       write_file(TRACE "/events/ioasid/enable", "1") ?:
@@ -425,6 +430,8 @@ static int trace_begin(__u32 pasid)
 	       write_file(TRACE "/events/sched/sched_process_exit/enable", "1") ?:
 	       write_file(TRACE "/events/intel_iommu/cache_tag_unassign/enable", "1") ?:
 	       write_file(TRACE "/events/intel_iommu/prq_report/enable", "1") ?:
+	       write_file(TRACE "/events/intel_iommu/prq_refused/filter", refused) ?:
+	       write_file(TRACE "/events/intel_iommu/prq_refused/enable", "1") ?:
 	       write_file(TRACE "/events/intel_iommu/qi_submit/enable", "1");
 }
 
@@ -433,27 +440,67 @@ static void mark(const char *what)
 	write_file(TRACE "/trace_marker", what);
 }
 
-/* Most of what is there before the kill are page requests: not told */
-static bool trace_end(char *text, size_t size)
+static bool trace_read(char *text, size_t size)
+{
+	return !write_file(TRACE "/tracing_on", "0") && !read_file(TRACE "/trace", text, size) &&
+	       !rmdir(TRACE);
+}
+
+/* What may come before the kill, other than marks, are many page requests */
+static void trace_tell(char *text)
 {
 	char *line, *end;
 	bool told = false;
 
-	if (write_file(TRACE "/tracing_on", "0") || read_file(TRACE "/trace", text, size) ||
-	    rmdir(TRACE))
-		return false;
 	for (line = text; *line; line = end + 1) {
 		end = strchr(line, '\n');
 		if (!end)
 			break;
 		*end = '\0';
-		told |= !!strstr(line, "signal_generate:");
+		told |= strstr(line, "signal_generate:") || strstr(line, "tracing_mark_write:");
 		if (told && *line != '#')
 			printf("# %s\n", line);
 		*end = '\n';
 	}
-	return true;
 }
+
+static unsigned int count_of(const char *text, const char *words)
+{
+	unsigned int nr = 0;
+
+	while ((text = strstr(text, words))) {
+		text += strlen(words);
+		nr++;
+	}
+	return nr;
+}
+
+/* Looks for the words in a trace, one after the other; NULL if all are there */
+static const char *not_in_order(const char *text, const char *const *words)
+{
+	for (; *words; words++) {
+		text = strstr(text, *words);
+		if (!text)
+			return *words;
+		text += strlen(*words);
+	}
+	return NULL;
+}
+
+static char trace[16 << 20];
+
+/* Ends the trace */
+#define EXPECT_TRACED(words)						\
+do {									\
+	const char *__missing;						\
+									\
+	ASSERT_TRUE(trace_read(trace, sizeof(trace)));			\
+	trace_tell(trace);						\
+	__missing = not_in_order(trace, words);				\
+	EXPECT_EQ(NULL, __missing) {					\
+		TH_LOG("the trace has no '%s' in its place", __missing);	\
+	}								\
+} while (0)
 
 /* What its DMA is like when it is killed */
 FIXTURE(killed) {
@@ -510,6 +557,8 @@ FIXTURE_SETUP(killed)
 	ASSERT_EQ(0, ret);
 	self->pasid = self->victim.says->pasid;
 	EXPECT_NE(self->sva.pasid, self->pasid);
+	for (i = 0; variant->ctrl == (REPEAT | ATS) && i < 2 * QUEUES; i++)
+		EXPECT_LE(SOME / 2, atc_hits(&self->sva.dev[i / QUEUES], i % QUEUES));
 }
 
 FIXTURE_TEARDOWN(killed)
@@ -547,23 +596,9 @@ static const char *const end_of_life[] = {
 	": the mm is let go\n", "ioasid_put: id=", "ioasid_recycle: id=", NULL
 };
 
-/* Looks for the words in a trace, one after the other; NULL if all are there */
-static const char *not_in_order(const char *text, const char *const *words)
-{
-	for (; *words; words++) {
-		text = strstr(text, *words);
-		if (!text)
-			return *words;
-		text += strlen(*words);
-	}
-	return NULL;
-}
-
 TEST_F(killed, nobody_gets_the_number_while_a_device_or_the_mm_has_it)
 {
-	static char text[16 << 20];
 	char path[32];
-	const char *missing;
 	int mem;
 
 	snprintf(path, sizeof(path), "/proc/%d/mem", self->victim.pid);
@@ -586,12 +621,7 @@ TEST_F(killed, nobody_gets_the_number_while_a_device_or_the_mm_has_it)
 	close(mem);
 	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
 	EXPECT_QUIET(self->sva.kmsg);
-
-	ASSERT_TRUE(trace_end(text, sizeof(text)));
-	missing = not_in_order(text, end_of_life);
-	EXPECT_EQ(NULL, missing) {
-		TH_LOG("the trace has no '%s' in its place", missing);
-	}
+	EXPECT_TRACED(end_of_life);
 }
 
 /* Nothing holds its files or its mm: exit does it all, while DMA goes on */
@@ -606,35 +636,11 @@ TEST_F(killed, exit_unbinds_and_recycles)
 	EXPECT_QUIET(self->sva.kmsg);
 }
 
-TEST_F(killed, its_dma_is_refused_in_silence_while_it_is_bound)
-{
-	struct vfio_dev *dev = self->sva.dev;
-	__u64 good[2][QUEUES];
-	unsigned int i, j;
-
-	victim_kill(&self->victim);
-	for (i = 0; i < 2; i++)
-		for (j = 0; j < QUEUES; j++) {
-			EXPECT_EQ(0, queue_wait_failed(&dev[i], j, 1));
-			good[i][j] = queue_good(&dev[i], j);
-		}
-	for (i = 0; i < 2; i++)
-		for (j = 0; j < QUEUES; j++) {
-			EXPECT_EQ(0, queue_wait_failed(&dev[i], j, REFUSED));
-			EXPECT_EQ(good[i][j], queue_good(&dev[i], j));
-		}
-	EXPECT_QUIET(self->sva.kmsg);
-	unbind(self, 0);
-	unbind(self, 1);
-	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
-}
-
-/* us that each of some page requests of ours takes */
-static __u64 our_page_requests(struct __test_metadata *_metadata, const struct vfio_dev *dev,
-			       __u32 pasid)
+/* Page requests of ours, of a live process, are answered */
+static void our_page_requests(struct __test_metadata *_metadata, const struct vfio_dev *dev,
+			      __u32 pasid)
 {
 	char *pages = pages_new(SOME);
-	__u64 start = device_clock(dev);
 	unsigned int i;
 
 	ASSERT_NE(NULL, pages);
@@ -645,23 +651,39 @@ static __u64 our_page_requests(struct __test_metadata *_metadata, const struct v
 		ASSERT_LE(1, queue_read64(dev, OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
 	}
 	munmap(pages, SOME * PAGE);
-	return (device_clock(dev) - start) / SOME / 1000;
 }
 
-TEST_F(killed, its_page_requests_do_not_keep_those_of_others)
+TEST_F(killed, its_dma_is_refused_in_silence_while_it_is_bound)
 {
 	struct vfio_dev *dev = self->sva.dev;
-	__u64 success, invalid;
-	__u64 busy, parked, quiet;
+	__u64 good[2][QUEUES], hits[2][QUEUES];
+	unsigned int i, j;
 
-	busy = our_page_requests(_metadata, dev, self->sva.pasid);
 	victim_kill(&self->victim);
-	EXPECT_EQ(0, queue_wait_failed(dev, 0, 1));
-	success = queue_read64(dev, 0, PASID_TEST_Q_PRI_SUCCESS);
-	invalid = queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID);
-	parked = our_page_requests(_metadata, dev, self->sva.pasid);
-	EXPECT_EQ(success, queue_read64(dev, 0, PASID_TEST_Q_PRI_SUCCESS));
+	for (i = 0; i < 2; i++)
+		for (j = 0; j < QUEUES; j++) {
+			/*
+			 * One who answers a page request may have the address
+			 * space for that long. Else it is gone by now.
+			 */
+			if (variant->ctrl & PRI)
+				EXPECT_EQ(0, queue_wait_failed(&dev[i], j, 1));
+			good[i][j] = queue_good(&dev[i], j);
+			hits[i][j] = atc_hits(&dev[i], j);
+		}
+	for (i = 0; i < 2; i++)
+		for (j = 0; j < QUEUES; j++) {
+			EXPECT_EQ(0, queue_wait_failed(&dev[i], j, REFUSED));
+			EXPECT_EQ(good[i][j], queue_good(&dev[i], j));
+			EXPECT_EQ(hits[i][j], atc_hits(&dev[i], j));
+		}
+	/* The hardware refuses what it asks for, and goes on with others */
 	if (variant->ctrl & PRI) {
+		__u64 success = queue_read64(dev, 0, PASID_TEST_Q_PRI_SUCCESS);
+		__u64 invalid = queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID);
+
+		our_page_requests(_metadata, dev, self->sva.pasid);
+		EXPECT_EQ(success, queue_read64(dev, 0, PASID_TEST_Q_PRI_SUCCESS));
 		EXPECT_LT(invalid, queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID));
 		EXPECT_EQ(0, queue_read64(dev, 0, PASID_TEST_Q_PRI_FAILURE));
 	}
@@ -669,9 +691,6 @@ TEST_F(killed, its_page_requests_do_not_keep_those_of_others)
 	unbind(self, 0);
 	unbind(self, 1);
 	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
-	quiet = our_page_requests(_metadata, dev, self->sva.pasid);
-	TH_LOG("us for each of our pages: %llu while it asks, %llu when it is dead, %llu alone",
-	       busy, parked, quiet);
 }
 
 /* The thread of the page request queue gets no CPU */
@@ -746,6 +765,16 @@ FIXTURE(queued) {
 	int hog;
 };
 
+static void unbind_all(FIXTURE_DATA(queued) *self)
+{
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		close(self->fds[i]);
+		self->fds[i] = -1;
+	}
+}
+
 static void stall_end(FIXTURE_DATA(queued) *self)
 {
 	if (self->hog > 0)
@@ -769,8 +798,7 @@ FIXTURE_TEARDOWN(queued)
 {
 	stall_end(self);
 	victim_kill(&self->victim);
-	close(self->fds[0]);
-	close(self->fds[1]);
+	unbind_all(self);
 	victim_end(&self->victim);
 	sva_end(_metadata, &self->sva);
 }
@@ -780,7 +808,8 @@ static bool is_waiting(const struct vfio_dev *dev, unsigned int queue)
 	return queue_read32(dev, queue, PASID_TEST_Q_STATUS) & PASID_TEST_STATUS_WAITING;
 }
 
-TEST_F(queued, before_the_process_died_is_refused_in_silence)
+/* A process whose page requests, of both devices, are in the queue */
+static void start_requests(struct __test_metadata *_metadata, FIXTURE_DATA(queued) *self)
 {
 	struct vfio_dev *dev = self->sva.dev;
 	unsigned int i, j;
@@ -788,23 +817,94 @@ TEST_F(queued, before_the_process_died_is_refused_in_silence)
 	ASSERT_EQ(0, victim_start(&self->victim, dev, ATS | PRI, do_nothing, self->fds));
 	for (i = 0; i < 2; i++)
 		for (j = 0; j < QUEUES; j++)
-			EXPECT_TRUE(wait_for(is_waiting(&dev[i], j)));
+			ASSERT_TRUE(wait_for(is_waiting(&dev[i], j)));
+}
 
-	victim_kill(&self->victim);
-	for (i = 0; i < 2; i++)
-		for (j = 0; j < QUEUES; j++)
-			EXPECT_TRUE(is_waiting(&dev[i], j));
-	stall_end(self);
+static void expect_refused(struct __test_metadata *_metadata, FIXTURE_DATA(queued) *self)
+{
+	struct vfio_dev *dev = self->sva.dev;
+	unsigned int i, j;
+
 	for (i = 0; i < 2; i++)
 		for (j = 0; j < QUEUES; j++) {
 			EXPECT_EQ(0, queue_wait_done(&dev[i], j));
 			EXPECT_EQ(1, queue_read64(&dev[i], j, PASID_TEST_Q_PRI_INVALID));
 			EXPECT_EQ(0, queue_good(&dev[i], j));
 		}
+}
+
+/* The events of all of them, whatever has them in between */
+static const char *const end_with_requests[] = {
+	": requests are in the queue\n",
+	"signal_generate: sig=9",
+	/* Both devices are blocked together */
+	"qi_submit: pc_inv", "qi_submit: p_iotlb_inv",
+	"qi_submit: p_dev_tlb_inv", "qi_submit: p_dev_tlb_inv",
+	"sched_process_exit: comm=sva_test",
+	": reaped\n", ": the queue is read\n",
+	"prq_report:", " blocked\n", "qi_submit: page_grp_resp",
+	": all is answered\n",
+	"cache_tag_unassign:", "cache_tag_unassign:",
+	"cache_tag_unassign:", "cache_tag_unassign:",
+	"ioasid_put: id=", "ioasid_recycle: id=", NULL
+};
+
+TEST_F(queued, before_the_process_died_is_refused_in_silence)
+{
+	struct vfio_dev *dev = self->sva.dev;
+	unsigned int i, j;
+
+	start_requests(_metadata, self);
+	ASSERT_EQ(0, trace_begin(self->victim.says->pasid));
+	mark("requests are in the queue");
+	victim_kill(&self->victim);
+	mark("reaped");
+	for (i = 0; i < 2; i++)
+		for (j = 0; j < QUEUES; j++)
+			EXPECT_TRUE(is_waiting(&dev[i], j));
+	mark("the queue is read");
+	stall_end(self);
+	expect_refused(_metadata, self);
+	mark("all is answered");
 	EXPECT_QUIET(self->sva.kmsg);
-	close(self->fds[0]);
-	close(self->fds[1]);
+	unbind_all(self);
 	EXPECT_TRUE(wait_for(!ioasid_try(self->victim.says->pasid)));
+	EXPECT_QUIET(self->sva.kmsg);
+
+	EXPECT_TRACED(end_with_requests);
+	EXPECT_EQ(2 * QUEUES, count_of(trace, "prq_refused:"));
+	EXPECT_EQ(2 * QUEUES, count_of(trace, " blocked\n"));
+}
+
+/* Each costs those behind it one look and one response, whether its process lives or not */
+TEST_F(queued, of_a_dead_process_does_not_keep_those_behind_it)
+{
+	struct vfio_dev *dev = self->sva.dev;
+	char *pages = pages_new(2);
+	unsigned int i;
+
+	ASSERT_NE(NULL, pages);
+	start_requests(_metadata, self);
+	for (i = 0; i < 2; i++) {
+		fill(&dev[i], OUR_QUEUE, self->sva.pasid, pages + i * PAGE, ATS | PRI);
+		ASSERT_TRUE(wait_for(is_waiting(&dev[i], OUR_QUEUE)));
+	}
+	ASSERT_EQ(0, trace_begin(self->victim.says->pasid));
+	victim_kill(&self->victim);
+	stall_end(self);
+	/* The dead one is bound all the time */
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, queue_wait_done(&dev[i], OUR_QUEUE));
+		EXPECT_EQ(1, queue_good(&dev[i], OUR_QUEUE));
+		EXPECT_TRUE(is_filled(pages + i * PAGE));
+		EXPECT_EQ(1, queue_read64(&dev[i], OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
+	}
+	expect_refused(_metadata, self);
+	EXPECT_HELD(self->victim.says->pasid);
+	ASSERT_TRUE(trace_read(trace, sizeof(trace)));
+	EXPECT_EQ(2 * QUEUES + 2, count_of(trace, "prq_report:"));
+	EXPECT_EQ(2 * QUEUES + 2, count_of(trace, "qi_submit: page_grp_resp"));
+	EXPECT_EQ(2 * QUEUES, count_of(trace, "prq_refused:"));
 	EXPECT_QUIET(self->sva.kmsg);
 }
 
@@ -820,7 +920,7 @@ TEST_F(queued, and_wrong_in_itself_is_refused_in_silence_too)
 	unsigned int i;
 
 	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, do_nothing, self->fds));
-	ASSERT_EQ(0, kmsg_say("expect DMAR"));
+	ASSERT_EQ(0, kmsg_expect(dev->bdf, NULL));
 	fill(dev, 0, self->victim.says->pasid, (void *)(1UL << 63), ATS | PRI);
 	EXPECT_TRUE(wait_for(is_waiting(dev, 0)));
 	EXPECT_TRUE(wait_for(!kmsg_read(self->sva.kmsg, &found) && found.nr));
@@ -830,14 +930,18 @@ TEST_F(queued, and_wrong_in_itself_is_refused_in_silence_too)
 		EXPECT_EQ(0, kmsg_read(self->sva.kmsg, &found));
 	}
 	EXPECT_EQ(0, found.nr);
-	ASSERT_EQ(0, kmsg_say("end expect DMAR"));
+	ASSERT_EQ(0, kmsg_say(KMSG_END));
 
+	ASSERT_EQ(0, trace_begin(self->victim.says->pasid));
 	victim_kill(&self->victim);
 	EXPECT_TRUE(is_waiting(dev, 0));
 	stall_end(self);
 	EXPECT_EQ(0, queue_wait_done(dev, 0));
 	EXPECT_EQ(1, queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID));
 	EXPECT_QUIET(self->sva.kmsg);
+	ASSERT_TRUE(trace_read(trace, sizeof(trace)));
+	EXPECT_EQ(1, count_of(trace, "prq_refused:"));
+	EXPECT_EQ(1, count_of(trace, " blocked\n"));
 }
 
 /* A queue that is stopped forgets its request, the IOMMU does not */
@@ -866,6 +970,7 @@ TEST_F(queued, more_than_fit_are_survived)
 	struct kmsg_found found;
 	__u32 pasid;
 
+	ASSERT_EQ(0, kmsg_say("expect PRQ overflow"));
 	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, ask_without_end, self->fds));
 	pasid = self->victim.says->pasid;
 	EXPECT_TRUE(wait_for(self->victim.says->full));
@@ -875,10 +980,7 @@ TEST_F(queued, more_than_fit_are_survived)
 	 * Its exit stops the queues of one device, unbinds, and waits for what
 	 * is queued before it does the same to the other.
 	 */
-	close(self->fds[0]);
-	close(self->fds[1]);
-	self->fds[0] = -1;
-	self->fds[1] = -1;
+	unbind_all(self);
 	kill(self->victim.pid, SIGKILL);
 	EXPECT_TRUE(wait_for(!is_busy(&dev[0], QUEUES - 1) || !is_busy(&dev[1], QUEUES - 1)));
 	EXPECT_EQ(-ENOSPC, ioasid_try(pasid));
@@ -890,7 +992,7 @@ TEST_F(queued, more_than_fit_are_survived)
 	 * The overflow is told, and nothing else. The last line has no end, and
 	 * is not there before the next one is.
 	 */
-	EXPECT_EQ(0, kmsg_say("the queue has overflowed"));
+	EXPECT_EQ(0, kmsg_say(KMSG_END));
 	EXPECT_EQ(0, kmsg_read(self->sva.kmsg, &found));
 	EXPECT_NE(NULL, strstr(found.first, "PRQ overflow detected"));
 	EXPECT_EQ(2, found.nr) {

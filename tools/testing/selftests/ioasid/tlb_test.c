@@ -11,8 +11,12 @@
  */
 #define _GNU_SOURCE
 #include <assert.h>
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <linux/vfio.h>
 
 #include "../kselftest_harness.h"
@@ -139,10 +143,11 @@ struct watch {
 /* The kernel prints but some faults in each DEFAULT_RATELIMIT_INTERVAL */
 #define RATELIMIT_S 5
 
-static void loud_begin(struct __test_metadata *_metadata, struct watch *watch)
+static void loud_begin(struct __test_metadata *_metadata, struct watch *watch,
+		       const struct vfio_dev *dev)
 {
 	watch->loud = true;
-	ASSERT_EQ(0, kmsg_say("expect DMAR"));
+	ASSERT_EQ(0, kmsg_expect(dev->bdf, NULL));
 }
 
 static void watch_begin(struct __test_metadata *_metadata, struct watch *watch)
@@ -172,7 +177,7 @@ static void watch_end(struct __test_metadata *_metadata, struct watch *watch)
 	if (found.nr)
 		sleep(RATELIMIT_S + 1);
 	if (watch->loud) {
-		EXPECT_EQ(0, kmsg_say("end expect DMAR"));
+		EXPECT_EQ(0, kmsg_say(KMSG_END));
 	}
 	close(watch->kmsg);
 }
@@ -239,7 +244,7 @@ FIXTURE_SETUP(unmap)
 	}
 	/* What is logged of an untranslated request, vfio_test asserts */
 	if (!(variant->ctrl & PASID_TEST_CTRL_ATS))
-		loud_begin(_metadata, &self->watch);
+		loud_begin(_metadata, &self->watch, &self->dev);
 }
 
 FIXTURE_TEARDOWN(unmap)
@@ -327,6 +332,107 @@ TEST_F(unmap, ends_dma_to_the_ends_of_any_range)
 			}
 			stop_victims(self);
 		}
+	}
+}
+
+/* Numbers that are attached no more, or parked, are not all that an unmap looks at */
+TEST_F(unmap, ends_dma_of_the_numbers_that_are_left)
+{
+	const __u32 first = ID + NR_SPACES;
+	__u32 id;
+
+	for (id = first; id < first + 4; id++) {
+		ASSERT_EQ(id, ioasid_alloc(self->fd, id, id));
+		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, id, TAGGED));
+	}
+	ASSERT_EQ(0, vfio_detach(self->dev.device, first, TAGGED));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, first + 3, TAGGED));
+	ASSERT_EQ(0, ioasid_free(self->fd, first + 1));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
+	start_victims(_metadata, self, variant, 0);
+	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	EXPECT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES, self->pages));
+}
+
+/* Of the same container, with a number of its own and with none */
+TEST_F(unmap, ends_dma_of_two_devices_before_it_returns)
+{
+	const __u32 id = ID + NR_SPACES;
+	struct still still[2];
+	struct vfio_dev other;
+	int i;
+
+	ASSERT_EQ(0, vfio_open(&other, ROLE_PASID_B, dup(self->dev.container)));
+	ASSERT_EQ(id, ioasid_alloc(self->fd, id, id));
+	ASSERT_EQ(0, vfio_attach(other.device, self->fd, id, TAGGED));
+	if (self->watch.loud) {
+		ASSERT_EQ(0, kmsg_say(KMSG_END));
+		ASSERT_EQ(0, kmsg_expect(self->dev.bdf, other.bdf));
+	}
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
+	start_victims(_metadata, self, variant, 0);
+	for (i = 0; i < 2; i++) {
+		queue_fill_loop(&other, i, i ? NO_PASID : id, IOVA, PATTERN, PERIOD, variant->ctrl);
+		ASSERT_EQ(0, queue_wait_good(&other, i, SOME));
+		ASSERT_TRUE(does_as_told(&other, i, variant->ctrl));
+	}
+	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	for (i = 0; i < 2; i++)
+		still_take(&still[i], &other, i, self->pages);
+	EXPECT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES, self->pages));
+	for (i = 0; i < 2; i++) {
+		make_ours(&still[i], self->pages);
+		EXPECT_EQ(0, still_check(&still[i], &other, i, self->pages, REFUSED));
+	}
+	vfio_close(&other);
+}
+
+#define HUGE_SIZE	(512 * PAGE)
+
+/* Memory of one huge page, which the page table has as one entry */
+static char *huge_new(void)
+{
+	char *memory, *huge, smaps[256];
+	unsigned long kb = 0;
+	FILE *f;
+
+	memory = mmap(NULL, 2 * HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		      -1, 0);
+	if (memory == MAP_FAILED)
+		return NULL;
+	huge = memory + HUGE_SIZE - (unsigned long)memory % HUGE_SIZE;
+	if (madvise(huge, HUGE_SIZE, MADV_HUGEPAGE))
+		return NULL;
+	memset(huge, 1, HUGE_SIZE);
+	f = fopen("/proc/self/smaps_rollup", "re");
+	while (f && !kb && fgets(smaps, sizeof(smaps), f))
+		sscanf(smaps, "AnonHugePages: %lu kB", &kb);
+	if (f)
+		fclose(f);
+	return kb ? huge : NULL;
+}
+
+TEST_F(unmap, of_a_huge_page_ends_dma_to_its_ends)
+{
+	char *huge = huge_new();
+	unsigned int page;
+	int i;
+
+	ASSERT_NE(NULL, huge);
+	for (page = 0; page < 512; page += 511) {
+		ASSERT_EQ(0, vfio_map(self->dev.container, huge, IOVA, HUGE_SIZE));
+		for (i = 0; i < NR_SPACES; i++) {
+			queue_fill_loop(&self->dev, VICTIM(i), pasid_of(i), IOVA + page * PAGE,
+					PATTERN, PERIOD, variant->ctrl);
+			ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), SOME));
+			ASSERT_TRUE(does_as_told(&self->dev, VICTIM(i), variant->ctrl));
+		}
+		ASSERT_TRUE(is_filled(huge + page * PAGE));
+		ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, HUGE_SIZE));
+		EXPECT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES, huge + page * PAGE)) {
+			TH_LOG("page %u", page);
+		}
+		stop_victims(self);
 	}
 }
 
@@ -546,12 +652,76 @@ TEST_F(devtlb, is_of_no_use_after_close_of_the_set)
 	}
 }
 
+/* The hardware is waited for by whoever submits something to it */
+
+#define TRACING		"/sys/kernel/tracing"
+#define WAITS		TRACING "/instances/tlb_test"
+#define NUMBERS		100
+/* The op takes so many at a time */
+#define BATCH		32
+
+static int waits_begin(void)
+{
+	char filter[32];
+
+	rmdir(WAITS);
+	if (mkdir(WAITS, 0700))
+		return -errno;
+	snprintf(filter, sizeof(filter), "common_pid == %d", getpid());
+	return write_file(TRACING "/kprobe_events", "p:tlb_test/wait qi_submit_sync") ?:
+	       write_file(WAITS "/events/tlb_test/wait/filter", filter) ?:
+	       write_file(WAITS "/events/tlb_test/wait/enable", "1");
+}
+
+/* How many there were; negative: could not be told */
+static int waits_end(void)
+{
+	static char text[1 << 20];
+	char *at = text;
+	int ret, nr = 0;
+
+	ret = write_file(WAITS "/tracing_on", "0") ?: read_file(WAITS "/trace", text, sizeof(text));
+	while (!ret && (at = strstr(at, " wait: "))) {
+		at++;
+		nr++;
+	}
+	ret = ret ?: write_file(WAITS "/events/tlb_test/wait/enable", "0");
+	if (rmdir(WAITS))
+		ret = ret ?: -errno;
+	ret = ret ?: write_file(TRACING "/kprobe_events", "-:tlb_test/wait");
+	return ret ?: nr;
+}
+
+/* Of two devices, each with a page table of its own, in turn */
+TEST_F(devtlb, close_of_the_set_waits_once_for_each_batch)
+{
+	struct vfio_dev *devs[] = { &self->dev, &self->other_dev };
+	unsigned int i;
+
+	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, -1));
+	for (i = 0; i < NUMBERS; i++)
+		attach(_metadata, self, devs[i % 2], ID + i, TAGGED);
+	ASSERT_EQ(0, waits_begin());
+	close(self->fd);
+	self->fd = -1;
+	EXPECT_EQ((NUMBERS + BATCH - 1) / BATCH, waits_end());
+}
+
+TEST_F(devtlb, free_of_a_number_waits_once)
+{
+	attach(_metadata, self, &self->dev, ID, TAGGED);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(0, waits_begin());
+	EXPECT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(1, waits_end());
+}
+
 /* Not of a parked number, so what the device tries then may be logged */
 TEST_F(devtlb, is_of_no_use_after_detach)
 {
 	attach(_metadata, self, &self->dev, ID, TAGGED);
 	use_tlb(_metadata, &self->dev, 0, ID, 0);
-	loud_begin(_metadata, &self->watch);
+	loud_begin(_metadata, &self->watch, &self->dev);
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
 	expect_unusable(_metadata, &self->dev, 0, self->pages);
 }

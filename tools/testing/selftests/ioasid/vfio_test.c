@@ -158,10 +158,10 @@ static void watch_let_calm_down(struct watch *watch)
 }
 
 /* Between these, faults are expected. */
-static int loud_begin(struct watch *watch)
+static int loud_begin(struct watch *watch, const struct vfio_dev *dev)
 {
 	watch->loud = true;
-	return kmsg_say("expect DMAR");
+	return kmsg_expect(dev->bdf, NULL);
 }
 
 /* How many lines there were; negative: could not be told */
@@ -172,7 +172,7 @@ static int loud_end(struct watch *watch)
 
 	watch->loud = false;
 	watch_let_calm_down(watch);
-	ret = kmsg_read(watch->kmsg, &found) ?: kmsg_say("end expect DMAR");
+	ret = kmsg_read(watch->kmsg, &found) ?: kmsg_say(KMSG_END);
 	return ret ?: found.nr;
 }
 
@@ -640,13 +640,43 @@ TEST_F(dma, map_and_unmap_while_parked_do_not_open_it_again)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
+/* An invalidation of its TLB has to be answered, whatever its user wants */
+TEST_F(dma, a_device_that_is_attached_stays_awake)
+{
+	open_other_dev(_metadata, self);
+	ASSERT_EQ(0, vfio_power_state(self->other_dev.device));
+	ASSERT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
+	ASSERT_EQ(3, vfio_power_state(self->other_dev.device));
+	EXPECT_EQ(-EBUSY, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	ASSERT_EQ(0, vfio_set_power_state(self->other_dev.device, 0));
+	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
+
+	queue_fill_repeat(&self->other_dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
+			  PERIOD);
+	EXPECT_DMA(&self->other_dev, QUEUE);
+	EXPECT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
+	EXPECT_EQ(0, vfio_power_state(self->other_dev.device));
+	EXPECT_DMA(&self->other_dev, QUEUE);
+	/* Parked or not */
+	EXPECT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
+	EXPECT_EQ(0, vfio_power_state(self->other_dev.device));
+	EXPECT_NO_DMA(&self->other_dev, QUEUE, self->page);
+
+	queue_stop(&self->other_dev, QUEUE);
+	EXPECT_EQ(0, vfio_detach(self->other_dev.device, ID, variant->flags));
+	EXPECT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
+	EXPECT_EQ(3, vfio_power_state(self->other_dev.device));
+}
+
 /* Not quiet: the number is active, its owner shall see what the device does */
 
 TEST_F(dma, a_fault_of_an_active_number_is_logged)
 {
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
 	EXPECT_QUIET(&self->watch);
-	ASSERT_EQ(0, loud_begin(&self->watch));
+	ASSERT_EQ(0, loud_begin(&self->watch, &self->dev));
 	queue_fill(&self->dev, QUEUE, pasid_of(variant->flags, ID), NO_IOVA, PATTERN);
 	EXPECT_EQ(0, queue_wait_done(&self->dev, QUEUE));
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
@@ -658,7 +688,7 @@ TEST_F(dma, a_fault_of_an_active_number_is_logged)
 TEST_F(dma, unmap_ends_it_before_it_returns)
 {
 	start(_metadata, self, variant);
-	ASSERT_EQ(0, loud_begin(&self->watch));
+	ASSERT_EQ(0, loud_begin(&self->watch, &self->dev));
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	queue_stop(&self->dev, QUEUE);
@@ -1258,7 +1288,7 @@ TEST_F(tagged, attach_is_refused_when_the_group_has_as_many_as_it_may)
 TEST_F(tagged, detach_ends_it_before_it_returns_and_its_faults_are_logged)
 {
 	start_queue(_metadata, self, QUEUE);
-	ASSERT_EQ(0, loud_begin(&self->watch));
+	ASSERT_EQ(0, loud_begin(&self->watch, &self->dev));
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->pages[QUEUE]);
 	queue_stop(&self->dev, QUEUE);
@@ -1269,7 +1299,7 @@ TEST_F(tagged, detach_of_a_parked_number_keeps_it_blocked)
 {
 	start_queue(_metadata, self, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	ASSERT_EQ(0, loud_begin(&self->watch));
+	ASSERT_EQ(0, loud_begin(&self->watch, &self->dev));
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->pages[QUEUE]);
 	queue_stop(&self->dev, QUEUE);
@@ -1279,7 +1309,7 @@ TEST_F(tagged, detach_of_a_parked_number_keeps_it_blocked)
 TEST_F(tagged, dma_with_a_number_that_is_not_attached_is_refused_and_logged)
 {
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
-	ASSERT_EQ(0, loud_begin(&self->watch));
+	ASSERT_EQ(0, loud_begin(&self->watch, &self->dev));
 	queue_fill(&self->dev, QUEUE, ID, IOVA, PATTERN);
 	EXPECT_EQ(0, queue_wait_done(&self->dev, QUEUE));
 	EXPECT_EQ(1, queue_failed(&self->dev, QUEUE));
@@ -1293,7 +1323,7 @@ TEST_F(tagged, a_number_that_another_device_has_is_of_no_use_to_this_one)
 
 	start_queue(_metadata, self, QUEUE);
 	ASSERT_EQ(0, vfio_open(&other, ROLE_PASID_B, dup(self->dev.container)));
-	ASSERT_EQ(0, loud_begin(&self->watch));
+	ASSERT_EQ(0, loud_begin(&self->watch, &other));
 	queue_fill(&other, QUEUE, ID, IOVA + PAGE, PATTERN);
 	EXPECT_EQ(0, queue_wait_done(&other, QUEUE));
 	EXPECT_EQ(1, queue_failed(&other, QUEUE));

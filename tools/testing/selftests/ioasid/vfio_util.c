@@ -352,6 +352,57 @@ int vfio_reset(int device)
 	return do_ioctl(device, VFIO_DEVICE_RESET, NULL);
 }
 
+/* Where PMCSR is in the device's file */
+static int pmcsr_offset(int device, __u64 *offset)
+{
+	__u8 pos, id, hops;
+	__u64 config;
+	int ret;
+
+	ret = region_offset(device, VFIO_PCI_CONFIG_REGION_INDEX, &config);
+	if (ret)
+		return ret;
+	if (pread(device, &pos, 1, config + PCI_CAPABILITY_LIST) != 1)
+		return -EIO;
+	for (hops = 0; pos && hops < 48; hops++) {
+		if (pread(device, &id, 1, config + pos) != 1)
+			return -EIO;
+		if (id == PCI_CAP_ID_PM) {
+			*offset = config + pos + PCI_PM_CTRL;
+			return 0;
+		}
+		if (pread(device, &pos, 1, config + pos + PCI_CAP_LIST_NEXT) != 1)
+			return -EIO;
+	}
+	return -ENXIO;
+}
+
+int vfio_power_state(int device)
+{
+	__u64 offset;
+	__u16 pmcsr;
+	int ret;
+
+	ret = pmcsr_offset(device, &offset);
+	if (ret)
+		return ret;
+	if (pread(device, &pmcsr, sizeof(pmcsr), offset) != sizeof(pmcsr))
+		return -EIO;
+	return pmcsr & PCI_PM_CTRL_STATE_MASK;
+}
+
+int vfio_set_power_state(int device, int state)
+{
+	__u64 offset;
+	__u16 pmcsr = state;
+	int ret;
+
+	ret = pmcsr_offset(device, &offset);
+	if (ret)
+		return ret;
+	return pwrite(device, &pmcsr, sizeof(pmcsr), offset) == sizeof(pmcsr) ? 0 : -EIO;
+}
+
 int vfio_open_cdev(const char *bdf)
 {
 	struct dirent *entry;

@@ -52,6 +52,9 @@ void vfio_close(struct vfio_dev *dev);
 int vfio_map(int container, void *memory, __u64 iova, size_t size);
 int vfio_unmap(int container, __u64 iova, size_t size);
 int vfio_reset(int device);
+/* The device's power state, 0 (D0) to 3 (D3hot): now, and another one */
+int vfio_power_state(int device);
+int vfio_set_power_state(int device, int state);
 /* /dev/vfio/devices/vfio* of the device */
 int vfio_open_cdev(const char *bdf);
 

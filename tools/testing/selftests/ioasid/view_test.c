@@ -18,6 +18,7 @@
 
 #define TRACE	"/sys/kernel/tracing/instances/ioasid_test"
 #define SETS	"/sys/kernel/debug/iommu/ioasid/sets"
+#define VTD	"/sys/kernel/debug/iommu/intel/"
 
 /* Numbers that nothing else on the machine uses */
 #define ID	0x70000
@@ -151,6 +152,45 @@ TEST_F(view, debugfs_names_who_holds_a_parked_number)
 
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, 0));
 	EXPECT_EQ(-ENOENT, ioasid_line(ID, line, sizeof(line)));
+}
+
+/* The number's PASID table entry, as VT-d shows it; false if it shows none */
+static bool vtd_entry(char *line, size_t size)
+{
+	FILE *f = fopen(VTD "dmar_translation_struct", "re");
+	bool found = false;
+
+	if (!f)
+		return false;
+	while (!found && fgets(line, size, f))
+		found = strstr(line, "\t458752\t");
+	fclose(f);
+	return found;
+}
+
+TEST_F(view, debugfs_of_vtd_shows_the_entry_of_a_parked_number_as_blocked)
+{
+	char path[128], line[512], text[8192];
+
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	EXPECT_FALSE(vtd_entry(line, sizeof(line)));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
+	ASSERT_TRUE(vtd_entry(line, sizeof(line)));
+	EXPECT_EQ(NULL, strstr(line, "blocked"));
+	snprintf(path, sizeof(path), VTD "%s/%x/domain_translation_struct", self->dev.bdf, ID);
+	ASSERT_EQ(0, read_file(path, text, sizeof(text)));
+	EXPECT_EQ(NULL, strstr(text, "blocked"));
+
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	ASSERT_TRUE(vtd_entry(line, sizeof(line)));
+	TH_LOG("%s", line);
+	EXPECT_NE(NULL, strstr(line, "\tblocked\n"));
+	ASSERT_EQ(0, read_file(path, text, sizeof(text)));
+	EXPECT_NE(NULL, strstr(text, " blocked\n"));
+
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, 0));
+	EXPECT_FALSE(vtd_entry(line, sizeof(line)));
 }
 
 /* Each event's line, in the order in which they come after one another */
