@@ -37,16 +37,8 @@ static int tagged_attach(struct ioasid_attachment *attachment)
 	ret = iommu_device_can_block_pasid(attachment->dev, id);
 	if (ret)
 		return ret;
-	ret = iommu_attach_device_pasid(attachment->domain, attachment->dev,
-					id, NULL);
-	if (ret)
-		return ret;
-
-	/* A device that joined the group in between has the number as well */
-	ret = iommu_device_can_block_pasid(attachment->dev, id);
-	if (ret)
-		iommu_detach_device_pasid(attachment->domain, attachment->dev, id);
-	return ret;
+	return iommu_attach_device_pasid(attachment->domain, attachment->dev,
+					 id, NULL);
 }
 
 static void tagged_detach(struct ioasid_attachment *attachment)

@@ -51,29 +51,11 @@ static struct iommu_domain *container_domain(struct vfio_device_file *df)
 	return iommu_get_domain_for_dev(df->device->dev);
 }
 
-static struct ioasid_attachment *
-attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid *cmd)
+/* If this device file has no attachment */
+static void may_sleep(struct vfio_device_file *df)
 {
-	struct device *dev = df->device->dev;
-	struct ioasid_attachment *attachment;
-	struct iommu_domain *domain;
-	struct ioasid *ioasid;
-
-	domain = container_domain(df);
-	if (!domain)
-		return ERR_PTR(-EOPNOTSUPP);
-
-	ioasid = ioasid_find_by_fd(cmd->ioasid_fd, cmd->id);
-	if (IS_ERR(ioasid))
-		return ERR_CAST(ioasid);
-
-	if (cmd->flags & VFIO_DEVICE_IOASID_DEFAULT)
-		attachment = ioasid_attach_default(ioasid, dev, "vfio");
-	else
-		attachment = ioasid_attach(ioasid, dev, domain, "vfio");
-	/* The attachment has its own */
-	ioasid_put(ioasid);
-	return attachment;
+	if (!df->nr_ioasids)
+		vfio_device_pm_runtime_put(df->device);
 }
 
 /*
@@ -88,24 +70,53 @@ static int stay_awake(struct vfio_device_file *df)
 	pci_power_t state;
 	int ret;
 
-	if (!xa_empty(&df->ioasids))
+	if (!df->nr_ioasids) {
+		ret = vfio_device_pm_runtime_get(df->device);
+		if (ret)
+			return ret;
+	}
+	if (!dev_is_pci(dev))
 		return 0;
-
-	ret = vfio_device_pm_runtime_get(df->device);
-	if (ret || !dev_is_pci(dev))
-		return ret;
 
 	state = to_pci_dev(dev)->current_state;
 	if (state == PCI_D0 || state == PCI_UNKNOWN)
 		return 0;
-	vfio_device_pm_runtime_put(df->device);
+	may_sleep(df);
 	return -EBUSY;
 }
 
-static void may_sleep(struct vfio_device_file *df)
+static struct ioasid_attachment *
+attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid *cmd)
 {
-	if (xa_empty(&df->ioasids))
-		vfio_device_pm_runtime_put(df->device);
+	struct device *dev = df->device->dev;
+	struct ioasid_attachment *attachment;
+	struct iommu_domain *domain;
+	struct ioasid *ioasid;
+	int ret;
+
+	domain = container_domain(df);
+	if (!domain)
+		return ERR_PTR(-EOPNOTSUPP);
+
+	ioasid = ioasid_find_by_fd(cmd->ioasid_fd, cmd->id);
+	if (IS_ERR(ioasid))
+		return ERR_CAST(ioasid);
+
+	ret = stay_awake(df);
+	if (ret) {
+		ioasid_put(ioasid);
+		return ERR_PTR(ret);
+	}
+
+	if (cmd->flags & VFIO_DEVICE_IOASID_DEFAULT)
+		attachment = ioasid_attach_default(ioasid, dev, "vfio");
+	else
+		attachment = ioasid_attach(ioasid, dev, domain, "vfio");
+	/* The attachment has its own */
+	ioasid_put(ioasid);
+	if (IS_ERR(attachment))
+		may_sleep(df);
+	return attachment;
 }
 
 /**
@@ -167,13 +178,10 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 		ret = -ENOSPC;
 		goto out_unlock;
 	}
-	ret = stay_awake(df);
-	if (ret)
-		goto out_unlock;
 	attachment = attach(df, &cmd);
 	if (IS_ERR(attachment)) {
 		ret = PTR_ERR(attachment);
-		goto out_sleep;
+		goto out_unlock;
 	}
 
 	/* The core has refused a second one, so the place is empty */
@@ -181,13 +189,11 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 	ret = xa_insert(&df->ioasids, index, attachment, GFP_KERNEL_ACCOUNT);
 	if (ret) {
 		ioasid_detach(attachment);
-		goto out_sleep;
+		may_sleep(df);
+		goto out_unlock;
 	}
+	df->nr_ioasids++;
 	df->group->ioasids++;
-	goto out_unlock;
-
-out_sleep:
-	may_sleep(df);
 out_unlock:
 	mutex_unlock(&df->group->group_lock);
 	return ret;
@@ -220,6 +226,7 @@ int vfio_df_ioctl_detach_ioasid(struct vfio_device_file *df,
 			      attachment_index(cmd.id, cmd.flags));
 	if (attachment) {
 		ioasid_detach(attachment);
+		df->nr_ioasids--;
 		df->group->ioasids--;
 		may_sleep(df);
 	}
@@ -235,14 +242,14 @@ void vfio_df_ioasid_detach_all(struct vfio_device_file *df)
 
 	lockdep_assert_held(&df->group->group_lock);
 
-	if (xa_empty(&df->ioasids))
-		return;
-
-	xa_for_each(&df->ioasids, index, attachment) {
-		ioasid_detach(attachment);
-		df->group->ioasids--;
-		cond_resched();
+	if (df->nr_ioasids) {
+		xa_for_each(&df->ioasids, index, attachment) {
+			ioasid_detach(attachment);
+			df->nr_ioasids--;
+			df->group->ioasids--;
+			cond_resched();
+		}
+		may_sleep(df);
 	}
 	xa_destroy(&df->ioasids);
-	may_sleep(df);
 }

@@ -901,6 +901,9 @@ TEST_F(queued, of_a_dead_process_does_not_keep_those_behind_it)
 	}
 	expect_refused(_metadata, self);
 	EXPECT_HELD(self->victim.says->pasid);
+	/* The event comes when the request has been given on, so perhaps after the response */
+	EXPECT_TRUE(wait_for(!read_file(TRACE "/trace", trace, sizeof(trace)) &&
+			     count_of(trace, "prq_report:") >= 2 * QUEUES + 2));
 	ASSERT_TRUE(trace_read(trace, sizeof(trace)));
 	EXPECT_EQ(2 * QUEUES + 2, count_of(trace, "prq_report:"));
 	EXPECT_EQ(2 * QUEUES + 2, count_of(trace, "qi_submit: page_grp_resp"));

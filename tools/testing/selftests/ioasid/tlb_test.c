@@ -389,7 +389,7 @@ TEST_F(unmap, ends_dma_of_two_devices_before_it_returns)
 
 #define HUGE_SIZE	(512 * PAGE)
 
-/* Memory of one huge page, which the page table has as one entry */
+/* Memory of one huge page */
 static char *huge_new(void)
 {
 	char *memory, *huge, smaps[256];
@@ -412,6 +412,18 @@ static char *huge_new(void)
 	return kb ? huge : NULL;
 }
 
+/* Whether the page table of number ID, as VT-d shows it, has an entry that begins there */
+static bool is_mapped(const struct vfio_dev *dev, __u64 iova)
+{
+	static char text[1 << 20];
+	char path[128], want[32];
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/iommu/intel/%s/%x/domain_translation_struct",
+		 dev->bdf, ID);
+	snprintf(want, sizeof(want), "0x%013llx |", iova / PAGE);
+	return !read_file(path, text, sizeof(text)) && strstr(text, want);
+}
+
 TEST_F(unmap, of_a_huge_page_ends_dma_to_its_ends)
 {
 	char *huge = huge_new();
@@ -428,6 +440,9 @@ TEST_F(unmap, of_a_huge_page_ends_dma_to_its_ends)
 			ASSERT_TRUE(does_as_told(&self->dev, VICTIM(i), variant->ctrl));
 		}
 		ASSERT_TRUE(is_filled(huge + page * PAGE));
+		/* One entry of the page table */
+		ASSERT_TRUE(is_mapped(&self->dev, IOVA));
+		ASSERT_FALSE(is_mapped(&self->dev, IOVA + PAGE));
 		ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, HUGE_SIZE));
 		EXPECT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES, huge + page * PAGE)) {
 			TH_LOG("page %u", page);
@@ -664,7 +679,9 @@ static int waits_begin(void)
 {
 	char filter[32];
 
+	/* What a test has left that did not come to its end */
 	rmdir(WAITS);
+	write_file(TRACING "/kprobe_events", "-:tlb_test/wait");
 	if (mkdir(WAITS, 0700))
 		return -errno;
 	snprintf(filter, sizeof(filter), "common_pid == %d", getpid());

@@ -670,6 +670,39 @@ TEST_F(dma, a_device_that_is_attached_stays_awake)
 	EXPECT_EQ(3, vfio_power_state(self->other_dev.device));
 }
 
+TEST_F(dma, a_device_that_is_attached_is_not_suspended)
+{
+	struct vfio_dev *dev = &self->other_dev;
+
+	open_other_dev(_metadata, self);
+	ASSERT_EQ(0, vfio_low_power(dev->device, true));
+	EXPECT_TRUE(wait_for(machine_is_suspended(dev->bdf)));
+	/* An ioctl wakes it, and the attachment keeps it awake */
+	ASSERT_EQ(0, vfio_attach(dev->device, self->fd, ID, variant->flags));
+	EXPECT_EQ(-EEXIST, vfio_attach(dev->device, self->fd, ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_detach(dev->device, OTHER_ID, variant->flags));
+	/* As long as it takes to suspend one */
+	sleep(1);
+	EXPECT_FALSE(machine_is_suspended(dev->bdf));
+	EXPECT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_FALSE(machine_is_suspended(dev->bdf));
+	EXPECT_EQ(0, vfio_detach(dev->device, ID, variant->flags));
+	EXPECT_TRUE(wait_for(machine_is_suspended(dev->bdf)));
+	EXPECT_EQ(0, vfio_low_power(dev->device, false));
+	EXPECT_FALSE(machine_is_suspended(dev->bdf));
+}
+
+TEST_F(dma, close_lets_a_device_that_is_attached_be_suspended)
+{
+	char bdf[BDF_SIZE];
+
+	open_other_dev(_metadata, self);
+	memcpy(bdf, self->other_dev.bdf, BDF_SIZE);
+	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
+	vfio_close(&self->other_dev);
+	EXPECT_TRUE(wait_for(machine_is_suspended(bdf)));
+}
+
 /* Not quiet: the number is active, its owner shall see what the device does */
 
 TEST_F(dma, a_fault_of_an_active_number_is_logged)

@@ -403,6 +403,26 @@ int vfio_set_power_state(int device, int state)
 	return pwrite(device, &pmcsr, sizeof(pmcsr), offset) == sizeof(pmcsr) ? 0 : -EIO;
 }
 
+int vfio_low_power(int device, bool enter)
+{
+	struct vfio_device_feature feature = {
+		.argsz = sizeof(feature),
+		.flags = VFIO_DEVICE_FEATURE_SET |
+			 (enter ? VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY :
+				  VFIO_DEVICE_FEATURE_LOW_POWER_EXIT),
+	};
+
+	return do_ioctl(device, VFIO_DEVICE_FEATURE, &feature);
+}
+
+bool machine_is_suspended(const char *bdf)
+{
+	char path[PATH_SIZE], status[16];
+
+	snprintf(path, sizeof(path), PCI_PATH "/%s/power/runtime_status", bdf);
+	return !read_file(path, status, sizeof(status)) && !strcmp(status, "suspended\n");
+}
+
 int vfio_open_cdev(const char *bdf)
 {
 	struct dirent *entry;

@@ -55,6 +55,9 @@ int vfio_reset(int device);
 /* The device's power state, 0 (D0) to 3 (D3hot): now, and another one */
 int vfio_power_state(int device);
 int vfio_set_power_state(int device, int state);
+/* What the user does with runtime PM, and whether the device is suspended */
+int vfio_low_power(int device, bool enter);
+bool machine_is_suspended(const char *bdf);
 /* /dev/vfio/devices/vfio* of the device */
 int vfio_open_cdev(const char *bdf);
 
