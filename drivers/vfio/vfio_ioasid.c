@@ -130,11 +130,13 @@ attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid *cmd)
  */
 bool vfio_device_sleep_begin(struct vfio_device *device)
 {
+	bool may;
+
 	mutex_lock(&device->group->group_lock);
-	if (!device->group->ioasids)
-		return true;
-	mutex_unlock(&device->group->group_lock);
-	return false;
+	may = !device->group->ioasids;
+	if (!may)
+		mutex_unlock(&device->group->group_lock);
+	return may;
 }
 EXPORT_SYMBOL_GPL(vfio_device_sleep_begin);
 

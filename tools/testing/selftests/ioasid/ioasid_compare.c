@@ -189,7 +189,7 @@ static unsigned long stop(void)
 	return queue_good(&dev, QUEUE) - good;
 }
 
-/* An owner is killed in the middle of tagged DMA, then there is a next one, with memory of its own */
+/* An owner is killed in the middle of tagged DMA. The next one has memory of its own */
 static void kill_one(const struct kind *kind, unsigned long *landed, unsigned long *landed_next,
 		     unsigned int *again)
 {

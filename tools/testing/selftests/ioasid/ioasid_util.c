@@ -311,12 +311,12 @@ int kmsg_open(void)
 static bool is_about_dma(const char *text)
 {
 	static const char *const words[] = {
-		"dmar", "iopf", "page request", "page fault", "prq", "pasid"
+		"dmar", "iopf", "page request", "page fault", "prq", "pasid", NULL
 	};
-	unsigned int i;
+	const char *const *word;
 
-	for (i = 0; i < sizeof(words) / sizeof(*words); i++)
-		if (strcasestr(text, words[i]))
+	for (word = words; *word; word++)
+		if (strcasestr(text, *word))
 			return true;
 	return false;
 }

@@ -387,6 +387,7 @@ TEST_F(unmap, ends_dma_of_two_devices_before_it_returns)
 	vfio_close(&other);
 }
 
+#define VTD		"/sys/kernel/debug/iommu/intel/"
 #define HUGE_SIZE	(512 * PAGE)
 
 /* Memory of one huge page */
@@ -418,8 +419,7 @@ static bool is_mapped(const struct vfio_dev *dev, __u64 iova)
 	static char text[1 << 20];
 	char path[128], want[32];
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/iommu/intel/%s/%x/domain_translation_struct",
-		 dev->bdf, ID);
+	snprintf(path, sizeof(path), VTD "%s/%x/domain_translation_struct", dev->bdf, ID);
 	snprintf(want, sizeof(want), "0x%013llx |", iova / PAGE);
 	return !read_file(path, text, sizeof(text)) && strstr(text, want);
 }
