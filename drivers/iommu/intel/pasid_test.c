@@ -2,7 +2,7 @@
 /*
  * KUnit tests of which invalidations a batch of blocked entries asks for, and in
  * which order: the emulated hardware that the other tests run on has neither
- * several IOMMUs nor anything that is executed late. Included by pasid.c.
+ * several IOMMUs nor invalidations that overtake each other. Included by pasid.c.
  */
 #include <kunit/test.h>
 
