@@ -70,27 +70,17 @@ static bool is_there(const char *bdf)
 
 /*
  * A device that came back has forgotten whose it was. What found it may probe it
- * at the same time: to read who is to be its driver waits for the end of that.
+ * at the same time: to bind it waits for the end of that, and then it is bound.
  */
 static int give_to_vfio(const char *bdf)
 {
-	char path[PATH_SIZE], registered[PATH_SIZE], driver[16];
+	char path[PATH_SIZE];
 	int ret;
 
-	ret = pci_path(path, bdf, "driver_override");
-	if (ret)
-		return ret;
-	ret = write_file(path, "vfio-pci");
-	if (ret)
-		return ret;
-	ret = write_file("/sys/bus/pci/drivers_probe", bdf);
-	if (ret)
-		return ret;
-	ret = read_file(path, driver, sizeof(driver)) ?: pci_path(registered, bdf, "vfio-dev");
-	if (ret)
-		return ret;
-	/* The probe may have begun in between; when it is over, the group has the device too */
-	return read_file(path, driver, sizeof(driver));
+	ret = pci_path(path, bdf, "driver_override") ?:
+	      write_file(path, "vfio-pci") ?:
+	      write_file("/sys/bus/pci/drivers/vfio-pci/bind", bdf);
+	return ret == -EBUSY ? 0 : ret;
 }
 
 static int bring_back(const char *bdf)
