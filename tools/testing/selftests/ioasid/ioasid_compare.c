@@ -25,7 +25,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include <linux/pci_regs.h>
 
@@ -406,7 +405,6 @@ int main(void)
 	bool series = !access(IOASID_PATH, F_OK);
 	char text[64];
 	unsigned int i;
-	int module;
 
 	setlinebuf(stdout);
 	page = page_new();
@@ -416,11 +414,8 @@ int main(void)
 	snprintf(text, sizeof(text), "/sys/bus/pci/devices/%s/config", bdf);
 	config = open(text, O_RDWR | O_CLOEXEC);
 	must(config < 0 ? -errno : 0, text);
-	module = open("pasid_owner.ko", O_RDONLY | O_CLOEXEC);
-	must(module < 0 ? -errno : 0, "pasid_owner.ko");
 	snprintf(text, sizeof(text), "device=%s", bdf);
-	if (syscall(SYS_finit_module, module, text, 0))
-		must(-errno, "pasid_owner");
+	must(module_load("pasid_owner", text), "pasid_owner");
 	if (series) {
 		must(param_set(PARAM_QUOTA, 2 * MAX_NUMBERS), "quota");
 		must(param_set(PARAM_LIMIT, 2 * MAX_NUMBERS), "limit");

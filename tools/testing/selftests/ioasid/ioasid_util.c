@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -115,6 +116,21 @@ int write_file(const char *path, const char *text)
 	nr = write(fd, text, len);
 	if (nr != len)
 		ret = nr < 0 ? -errno : -EIO;
+	close(fd);
+	return ret;
+}
+
+int module_load(const char *name, const char *params)
+{
+	char path[64];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), "test_modules/%s.ko", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (syscall(SYS_finit_module, fd, params, 0))
+		ret = -errno;
 	close(fd);
 	return ret;
 }

@@ -69,6 +69,9 @@ int do_ioctl(int fd, unsigned long cmd, void *arg);
 int read_file(const char *path, char *buf, size_t size);
 int write_file(const char *path, const char *text);
 
+/* A module of test_modules/, with its parameters */
+int module_load(const char *name, const char *params);
+
 /* Files over sockets */
 
 int send_fds(int sock, const int *fds, int nr);

@@ -5,8 +5,8 @@
  * with its number is refused in silence, and the number is recycled when the
  * last device is unbound and the last reference to the mm is gone.
  *
- * The kernel has IOMMU_SVA_X86_UNSAFE_TEST, and with it the driver sva-test: an
- * open of its device binds the process. No test asserts a time.
+ * The kernel has IOMMU_SVA_X86_UNSAFE_TEST. The module sva_driver has the driver
+ * sva-test: an open of its device binds the process. No test asserts a time.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -198,6 +198,8 @@ static int sva_take(FIXTURE_DATA(sva) *self)
 /* What fails in a setup leaves the devices to other tests: there is no teardown then */
 static void sva_begin(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self)
 {
+	int ret;
+
 	self->dev[0] = (struct vfio_dev)VFIO_DEV_CLOSED;
 	self->dev[1] = (struct vfio_dev)VFIO_DEV_CLOSED;
 	self->numbers = ioasid_count(NULL);
@@ -206,6 +208,8 @@ static void sva_begin(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self
 	ASSERT_LE(0, self->kmsg);
 	/* Not skipped: nothing else would tell that SVA is never tested */
 	ASSERT_TRUE(has_first_level());
+	ret = module_load("sva_driver", "");
+	ASSERT_TRUE(!ret || ret == -EEXIST);
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->dev[0].bdf));
 	ASSERT_EQ(0, machine_find(ROLE_PASID_B, self->dev[1].bdf));
 	ASSERT_EQ(0, sva_take(self));

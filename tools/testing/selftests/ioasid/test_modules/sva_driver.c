@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A driver for the pasid-test endpoint that shares the address spaces of
- * processes with it, for tools/testing/selftests/ioasid/sva_test.c. It takes no
- * device by itself: driver_override names it.
+ * processes with it, for sva_test. It takes no device by itself: driver_override
+ * names it. On x86 it needs CONFIG_IOMMU_SVA_X86_UNSAFE_TEST.
  *
  * Each open of /dev/sva-test-<device> binds the caller's address space and
  * maps, by mmap(), the registers of all queues; read() gives the PASID. The
@@ -19,11 +19,12 @@
 #include <linux/iommu.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/refcount.h>
 #include <linux/slab.h>
 
-#include "../../tools/testing/selftests/ioasid/pasid-test.h"
+#include "../pasid-test.h"
 
 struct sva_test {
 	struct pci_dev *pdev;
@@ -197,4 +198,7 @@ static struct pci_driver sva_test_driver = {
 	.probe = sva_test_probe,
 	.remove = sva_test_remove,
 };
-builtin_pci_driver(sva_test_driver);
+module_pci_driver(sva_test_driver);
+
+MODULE_DESCRIPTION("Shares the address spaces of processes with a pasid-test endpoint");
+MODULE_LICENSE("GPL");
