@@ -70,7 +70,7 @@ static bool is_there(const char *bdf)
 
 /*
  * A device that came back has forgotten whose it was. What found it may probe it
- * at the same time: to bind it waits for the end of that, and then it is bound.
+ * at the same time: to bind it waits for the end of that, and finds it bound.
  */
 static int give_to_vfio(const char *bdf)
 {
@@ -80,7 +80,7 @@ static int give_to_vfio(const char *bdf)
 	ret = pci_path(path, bdf, "driver_override") ?:
 	      write_file(path, "vfio-pci") ?:
 	      write_file("/sys/bus/pci/drivers/vfio-pci/bind", bdf);
-	return ret == -EBUSY ? 0 : ret;
+	return ret == -EBUSY ? pci_path(path, bdf, "vfio-dev") : ret;
 }
 
 static int bring_back(const char *bdf)

@@ -135,6 +135,11 @@ int module_load(const char *name, const char *params)
 	return ret;
 }
 
+int module_unload(const char *name)
+{
+	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
+}
+
 int param_get(const char *path)
 {
 	char buf[32];

@@ -71,6 +71,7 @@ int write_file(const char *path, const char *text);
 
 /* A module of test_modules/, with its parameters */
 int module_load(const char *name, const char *params);
+int module_unload(const char *name);
 
 /* Files over sockets */
 

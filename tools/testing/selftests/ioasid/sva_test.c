@@ -176,7 +176,7 @@ static int sva_give_back(FIXTURE_DATA(sva) *self)
 		vfio_close_device(&self->dev[i]);
 		ret = set_driver(self->dev[i].bdf, "vfio-pci") ?: ret;
 	}
-	return ret;
+	return module_unload("sva_driver") ?: ret;
 }
 
 static int sva_take(FIXTURE_DATA(sva) *self)
@@ -184,6 +184,9 @@ static int sva_take(FIXTURE_DATA(sva) *self)
 	unsigned int i;
 	int ret;
 
+	ret = module_load("sva_driver", "");
+	if (ret)
+		return ret;
 	for (i = 0; i < 2; i++) {
 		ret = set_driver(self->dev[i].bdf, "sva-test") ?:
 		      sva_open(&self->dev[i], &self->pasid);
@@ -198,8 +201,6 @@ static int sva_take(FIXTURE_DATA(sva) *self)
 /* What fails in a setup leaves the devices to other tests: there is no teardown then */
 static void sva_begin(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self)
 {
-	int ret;
-
 	self->dev[0] = (struct vfio_dev)VFIO_DEV_CLOSED;
 	self->dev[1] = (struct vfio_dev)VFIO_DEV_CLOSED;
 	self->numbers = ioasid_count(NULL);
@@ -208,8 +209,6 @@ static void sva_begin(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self
 	ASSERT_LE(0, self->kmsg);
 	/* Not skipped: nothing else would tell that SVA is never tested */
 	ASSERT_TRUE(has_first_level());
-	ret = module_load("sva_driver", "");
-	ASSERT_TRUE(!ret || ret == -EEXIST);
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->dev[0].bdf));
 	ASSERT_EQ(0, machine_find(ROLE_PASID_B, self->dev[1].bdf));
 	ASSERT_EQ(0, sva_take(self));
