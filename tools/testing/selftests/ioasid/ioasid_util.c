@@ -120,6 +120,17 @@ int write_file(const char *path, const char *text)
 	return ret;
 }
 
+const char *not_in_order(const char *text, const char *const *words)
+{
+	for (; *words; words++) {
+		text = strstr(text, *words);
+		if (!text)
+			return *words;
+		text += strlen(*words);
+	}
+	return NULL;
+}
+
 int module_load(const char *name, const char *params)
 {
 	char path[64];

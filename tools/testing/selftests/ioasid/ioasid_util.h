@@ -69,6 +69,9 @@ int do_ioctl(int fd, unsigned long cmd, void *arg);
 int read_file(const char *path, char *buf, size_t size);
 int write_file(const char *path, const char *text);
 
+/* Looks for the words in a text, one after the other; the first that is not there, or NULL */
+const char *not_in_order(const char *text, const char *const *words);
+
 /* A module of test_modules/, with its parameters */
 int module_load(const char *name, const char *params);
 int module_unload(const char *name);

@@ -858,18 +858,6 @@ static bool trace_end(char *text, size_t size)
 	return true;
 }
 
-/* Looks for the words in a trace, one after the other; NULL if all are there */
-static const char *not_in_order(const char *text, const char *const *words)
-{
-	for (; *words; words++) {
-		text = strstr(text, *words);
-		if (!text)
-			return *words;
-		text += strlen(*words);
-	}
-	return NULL;
-}
-
 /* The process with the VM: it gets the owner's file, and keeps but the number */
 static int be_vmm(struct life *life, void *memory, int files, int sock)
 {

@@ -478,18 +478,6 @@ static unsigned int count_of(const char *text, const char *words)
 	return nr;
 }
 
-/* Looks for the words in a trace, one after the other; NULL if all are there */
-static const char *not_in_order(const char *text, const char *const *words)
-{
-	for (; *words; words++) {
-		text = strstr(text, *words);
-		if (!text)
-			return *words;
-		text += strlen(*words);
-	}
-	return NULL;
-}
-
 static char trace[16 << 20];
 
 /* Ends the trace */
