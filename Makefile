@@ -19,11 +19,11 @@ run: deps ## boot it and show the life of a number, with default and with tagged
 check: deps ## every test; the last line is 'N passed, N failed, N skipped'
 	@scripts/check
 compare: deps ## the base kernel and ours on the same machine: faults, waits, transfers after the end of the owner
-	@scripts/compare
+	@compare/run
 mutants: deps ## break one rule after the other on purpose; each must be caught (M=name: only that)
 	@scripts/mutants $(M)
 shell: deps ## a root shell in the booted kernel (Ctrl-A X ends QEMU)
-	@scripts/boot -i
+	@qemu/boot -i
 lint: deps ## checkpatch --strict, W=1 (x86, arm64, riscv, clang), sparse, coccicheck, shellcheck; 'N findings'
 	@scripts/lint
 deps: ## install the Debian packages that are needed
@@ -41,6 +41,6 @@ bisect: deps ## build each step of it in several configurations (C=name: only th
 kernel: deps ## build the x86 kernel; prints the path of the image
 	@scripts/kernel
 qemu: deps ## build QEMU with our device; prints the path of the binary
-	@scripts/qemu
+	@qemu/build
 clean: ## remove what was built (downloads stay)
 	@scripts/clean

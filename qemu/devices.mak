@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What the test machine is made of, and nothing else: see scripts/qemu.
+# What the test machine is made of, and nothing else: see qemu/build.
 CONFIG_Q35=y
 CONFIG_VTD=y
 CONFIG_PASID_TEST=y

@@ -14,9 +14,59 @@ export CCACHE_DIR=$cache/ccache CCACHE_BASEDIR=$cache CCACHE_NOHASHDIR=1
 export PATH=/usr/lib/ccache:/usr/bin:/bin:/usr/sbin:/sbin:$PATH
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
+# Folders of the kernel's tree in which files are ours, whole
+folders=(Documentation arch drivers include kernel lib mm samples security tools virt)
+own_files() { git -c safe.directory='*' -C "$top" ls-files -co --exclude-standard -- "${folders[@]}" | sort -u; }
+
 say() { printf '%s\n' "$*" >&2; }
 die() { say "${0##*/}: $*"; exit 1; }
 [[ $top$cache != *[[:space:]:]* ]] || die "the kernel cannot be built in a path with a blank or a colon: $top, $cache"
+
+# --- a series of patches: a folder with a file 'series', and patches as 'git format-patch' writes them, with a subject,
+# a description that '---' ends, and the diff
+
+# entries <series file>: what it lists, without comments
+entries() { sed -e 's/[[:space:]]*\(#.*\)\?$//' -e '/^$/d' "$1"; }
+
+# series_entries <folder>: the patches of its sub-series, as <sub-series>/<file>
+series_entries() {
+	local sub
+	entries "$1/series" | while read -r sub; do
+		entries "$1/$sub/series" | sed "s,^,$sub/,"
+	done
+}
+
+# message <patch>: subject and description
+message() {
+	awk '/^(---$|diff --git |Index: )/ { exit }
+		!body && /^(From |From:|Date:)/ { next }
+		!body && sub(/^Subject: */, "") { sub(/^\[[^]]*\] */, "") }
+		/[^[:space:]]/ { body = 1 }
+		body' "$1"
+}
+
+# author <patch>: exports who a line 'From:' before its description names, if there is one: the author of a backport
+author() {
+	local from
+	from=$(sed -nE '/^$/q; s/^From: (.*) <(.*)>$/\1\n\2/p' "$1")
+	[ -z "$from" ] || export GIT_AUTHOR_NAME="${from%$'\n'*}" GIT_AUTHOR_EMAIL="${from#*$'\n'}"
+}
+
+# added_names <patch>: the files and folders of ours that it brings; named <names>: which of the files on stdin they are
+added_names() { message "$1" | sed -n 's/^Adds: *//p' | tr -s '[:space:]' '\n'; }
+named() {
+	awk 'NR == FNR { if ($0 != "") name[$0]; next }
+		{ for (n in name) if ($0 == n || index($0, n "/") == 1) { print; next } }' <(printf '%s\n' "$1") -
+}
+
+# apply <patch>: to the index of $GIT_DIR; says which hunk does not apply
+apply() {
+	git apply --cached --whitespace=nowarn "$1" >&2 ||
+		{ say "${1#"$top"/} does not apply: the hunk is named above (file:line)"; return 1; }
+}
+
+# commit <parent>: what is in the index, with the message on stdin; prints the commit
+commit() { git stripspace | git commit-tree "$(git write-tree)" -p "$1" -F -; }
 
 # One build at a time; a script that the holder of the lock calls runs under the holder's.
 lock() {

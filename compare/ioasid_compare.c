@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What compare/run runs on the base kernel and on the series: what becomes
+ * of a device's DMA when the owner of its PASIDs dies, and what the end of many
+ * PASIDs costs. There are two kinds of owners:
+ *
+ *   driver   a file of the test module pasid_owner, whose PASIDs are detached
+ *	      one by one, by what both kernels have for drivers
+ *   ioasid   a file of /dev/ioasid, whose numbers VFIO attaches
+ *
+ * The device and the page table are VFIO's in both cases. Nothing is judged
+ * here. A line of the output says what was done, how often, and what came of it.
+ * What the IOMMU had to do meanwhile is in QEMU's trace, between the writes of
+ * mark <n> and of <n + 1> to the cache line size in the device's configuration
+ * space, a register without a function. The latency timer, another one, is 1
+ * while transfers are tried on purpose.
+ *
+ * Instructions are those of the TSC: with QEMU's -icount shift=0 and one CPU it
+ * counts them. A nanosecond is one, for the kernel's tracer too.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <linux/pci_regs.h>
+
+#include "kselftest.h"
+#include "pasid_owner.h"
+#include "vfio_util.h"
+
+#define IOVA		0x10000000ULL
+#define QUEUE		0
+#define PERIOD		20
+#define PATTERN		0x0100000000000000ULL
+
+/* So many owners are killed */
+#define ROUNDS		10
+/* So many transfers are DMA that goes on, so many more are tried after a kill */
+#define SOME		50
+#define TRIES		100
+
+#define MAX_NUMBERS	10000
+/* The device has 20 bits of PASID */
+#define MAX_NUMBER	0xfffff
+
+/* Longer than the kernel's DEFAULT_RATELIMIT_INTERVAL */
+#define CALM_S		6
+
+#define TRACING		"/sys/kernel/tracing"
+
+static struct vfio_dev dev = VFIO_DEV_CLOSED;
+static void *page, *next_page;
+static char bdf[BDF_SIZE];
+
+static int must(int ret, const char *what)
+{
+	if (ret >= 0)
+		return ret;
+	printf("# %s: %s\n", what, strerror(-ret));
+	exit(1);
+}
+
+/* Two kinds of owners */
+
+struct kind {
+	const char *name;
+	bool loud;	/* faults of its DMA are reported */
+	bool held;	/* VFIO has to detach its numbers */
+	int (*open)(void);
+	int (*attach)(int fd);	/* one more; returns it */
+};
+
+static int driver_open(void)
+{
+	int fd = open(PASID_OWNER_PATH, O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int driver_attach(int fd)
+{
+	return do_ioctl(fd, PASID_OWNER_ALLOC, (void *)(long)dev.group);
+}
+
+static const struct kind driver = {
+	.name = "driver",
+	.loud = true,
+	.open = driver_open,
+	.attach = driver_attach,
+};
+
+static int number_attach(int fd)
+{
+	int ret, id;
+
+	id = ioasid_alloc(fd, 1, MAX_NUMBER);
+	if (id < 0)
+		return id;
+	ret = vfio_attach(dev.device, fd, id, 0);
+	return ret ?: id;
+}
+
+static const struct kind ioasid = {
+	.name = "ioasid",
+	.held = true,
+	.open = ioasid_open,
+	.attach = number_attach,
+};
+
+/* QEMU's trace and the clock */
+
+static int config = -1;
+static unsigned char marks;
+
+static unsigned int mark(void)
+{
+	marks++;
+	if (pwrite(config, &marks, 1, PCI_CACHE_LINE_SIZE) != 1)
+		must(-errno, "mark");
+	return marks;
+}
+
+static void mark_tries(unsigned char on)
+{
+	if (pwrite(config, &on, 1, PCI_LATENCY_TIMER) != 1)
+		must(-errno, "mark");
+}
+
+static __u64 clock_begin;
+
+static unsigned int begin(void)
+{
+	unsigned int nr = mark();
+
+	clock_begin = __builtin_ia32_rdtsc();
+	return nr;
+}
+
+static __u64 end(void)
+{
+	__u64 instructions = __builtin_ia32_rdtsc() - clock_begin;
+
+	mark();
+	return instructions;
+}
+
+/* Kills */
+
+/* How many of TRIES transfers reach memory */
+static unsigned long try_on(int id, void *memory)
+{
+	unsigned long landed = 0;
+	int i;
+
+	mark_tries(1);
+	for (i = 0; i < TRIES; i++) {
+		*(__u64 *)memory = 0;
+		__sync_synchronize();
+		queue_fill(&dev, QUEUE, id, IOVA, PATTERN);
+		must(queue_wait_done(&dev, QUEUE), "the queue");
+		__sync_synchronize();
+		landed += queue_good(&dev, QUEUE) || *(__u64 *)memory;
+	}
+	mark_tries(0);
+	return landed;
+}
+
+static void map(void *memory)
+{
+	must(vfio_map(dev.container, memory, IOVA, PAGE), "map");
+}
+
+static void unmap(void)
+{
+	must(vfio_unmap(dev.container, IOVA, PAGE), "unmap");
+}
+
+/* Stop it: how many of its transfers have succeeded since the call */
+static unsigned long stop(void)
+{
+	__u64 good = queue_good(&dev, QUEUE);
+
+	queue_stop(&dev, QUEUE);
+	return queue_good(&dev, QUEUE) - good;
+}
+
+/* An owner is killed in the middle of tagged DMA. The next one has memory of its own */
+static void kill_one(const struct kind *kind, unsigned long *landed, unsigned long *landed_next,
+		     unsigned int *again)
+{
+	int child, fd, id, next, tell[2];
+
+	if (pipe(tell))
+		must(-errno, "pipe");
+	child = fork_child();
+	if (!child) {
+		fd = must(kind->open(), "open");
+		id = must(kind->attach(fd), "attach");
+		if (write(tell[1], &id, sizeof(id)) != sizeof(id))
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	must(child, "fork");
+	close(tell[1]);
+	if (read(tell[0], &id, sizeof(id)) != sizeof(id))
+		must(-EPIPE, "the owner");
+	close(tell[0]);
+
+	queue_fill_repeat(&dev, QUEUE, id, IOVA, PATTERN, PERIOD);
+	must(queue_wait_good(&dev, QUEUE, SOME), "DMA");
+	kill_and_reap(child);
+	*landed += stop();
+	*landed += try_on(id, page);
+
+	unmap();
+	map(next_page);
+	fd = must(kind->open(), "open");
+	next = must(kind->attach(fd), "attach");
+	*again += next == id;
+	*landed_next += try_on(id, next_page);
+	close(fd);
+	unmap();
+	map(page);
+	if (kind->held) {
+		must(vfio_detach(dev.device, id, 0), "detach");
+		must(vfio_detach(dev.device, next, 0), "detach");
+	}
+}
+
+static int log_begin(bool loud)
+{
+	if (loud)
+		must(kmsg_expect(bdf, NULL), "/dev/kmsg");
+	return must(kmsg_open(), "/dev/kmsg");
+}
+
+/* How many lines about DMA faults there are */
+static int log_end(int kmsg, bool loud)
+{
+	struct kmsg_found found;
+
+	/* What is left out is said with the next line, and must not be more later */
+	if (loud)
+		sleep(CALM_S);
+	must(kmsg_read(kmsg, &found), "/dev/kmsg");
+	close(kmsg);
+	if (loud)
+		must(kmsg_say(KMSG_END), "/dev/kmsg");
+	return found.nr;
+}
+
+static void kill_owners(const struct kind *kind)
+{
+	unsigned long landed = 0, landed_next = 0;
+	int i, kmsg = log_begin(kind->loud);
+	unsigned int nr, again = 0;
+
+	nr = mark();
+	for (i = 0; i < ROUNDS; i++)
+		kill_one(kind, &landed, &landed_next, &again);
+	mark();
+	printf("kill %s %d: mark %u lines %d landed %lu next %lu again %u\n", kind->name, ROUNDS,
+	       nr, log_end(kmsg, kind->loud), landed, landed_next, again);
+}
+
+/* Who has the device itself is killed, in the middle of DMA without PASID */
+static unsigned long kill_user(void)
+{
+	int child, tell[2];
+	__u64 word;
+
+	if (pipe(tell))
+		must(-errno, "pipe");
+	child = fork_child();
+	if (!child) {
+		must(vfio_open(&dev, ROLE_PASID_A, -1), "VFIO");
+		must(vfio_map(dev.container, page, IOVA, PAGE), "map");
+		queue_fill_repeat(&dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
+		must(queue_wait_good(&dev, QUEUE, SOME), "DMA");
+		must(send_byte(tell[1]), "pipe");
+		for (;;)
+			pause();
+	}
+	must(child, "fork");
+	close(tell[1]);
+	must(wait_byte(tell[0]), "the user");
+	close(tell[0]);
+	kill_and_reap(child);
+	/* Each transfer leaves a larger one */
+	word = __atomic_load_n((__u64 *)page, __ATOMIC_SEQ_CST);
+	usleep(TRIES * PERIOD);
+	return __atomic_load_n((__u64 *)page, __ATOMIC_SEQ_CST) - word;
+}
+
+static void kill_users(void)
+{
+	int i, kmsg = log_begin(false);
+	unsigned long landed = 0;
+	unsigned int nr;
+
+	nr = mark();
+	for (i = 0; i < ROUNDS; i++)
+		landed += kill_user();
+	mark();
+	printf("kill user %d: mark %u lines %d landed %lu next 0 again 0\n", ROUNDS, nr,
+	       log_end(kmsg, false), landed);
+}
+
+/* The end of many */
+
+static int ids[MAX_NUMBERS];
+
+static int attach_numbers(const struct kind *kind, unsigned int numbers)
+{
+	int fd = must(kind->open(), "open");
+	unsigned int i;
+
+	for (i = 0; i < numbers; i++)
+		ids[i] = must(kind->attach(fd), "attach");
+	return fd;
+}
+
+static void end_numbers(const struct kind *kind, unsigned int numbers, bool each)
+{
+	int fd = attach_numbers(kind, numbers);
+	__u64 instructions;
+	unsigned int i, nr;
+
+	nr = begin();
+	for (i = 0; each && i < numbers; i++)
+		must(ioasid_free(fd, ids[i]), "free");
+	if (!each)
+		close(fd);
+	instructions = end();
+	printf("%s %s %u: mark %u instructions %llu\n", each ? "free" : "close", kind->name,
+	       numbers, nr, instructions);
+	if (each)
+		close(fd);
+	if (!kind->held)
+		return;
+
+	nr = begin();
+	for (i = 0; i < numbers; i++)
+		must(vfio_detach(dev.device, ids[i], 0), "detach");
+	instructions = end();
+	if (!each)
+		printf("detach %s %u: mark %u instructions %llu\n", kind->name, numbers, nr,
+		       instructions);
+}
+
+static void tracer(const char *name)
+{
+	must(write_file(TRACING "/tracing_max_latency", "0"), "tracing_max_latency");
+	must(write_file(TRACING "/current_tracer", name), "current_tracer");
+}
+
+/* The longest time without preemption or interrupts: spin locks are held as long at most */
+static void tracer_end(const char *what, const struct kind *kind, unsigned int numbers)
+{
+	char text[32], header[1024], *place;
+	unsigned long us;
+
+	must(write_file(TRACING "/tracing_on", "0"), "tracing_on");
+	must(read_file(TRACING "/tracing_max_latency", text, sizeof(text)), "tracing_max_latency");
+	us = strtoul(text, NULL, 10);
+	must(us ? 0 : -ENODATA, "tracing_max_latency");
+	must(read_file(TRACING "/trace", header, sizeof(header)), "trace");
+	must(write_file(TRACING "/current_tracer", "nop"), "current_tracer");
+	must(write_file(TRACING "/tracing_on", "1"), "tracing_on");
+	/* In microseconds */
+	printf("off-%s %s %u: mark 0 instructions %lu\n", what, kind->name, numbers, us * 1000);
+	for (place = strtok(header, "\n"); place; place = strtok(NULL, "\n"))
+		if (strstr(place, "started at:") || strstr(place, "ended at:"))
+			printf("%s\n", place);
+}
+
+static void end_numbers_traced(const struct kind *kind, unsigned int numbers)
+{
+	int fd = attach_numbers(kind, numbers);
+	unsigned int i;
+
+	tracer("preemptirqsoff");
+	close(fd);
+	tracer_end("close", kind, numbers);
+	if (!kind->held)
+		return;
+	tracer("preemptirqsoff");
+	for (i = 0; i < numbers; i++)
+		must(vfio_detach(dev.device, ids[i], 0), "detach");
+	tracer_end("detach", kind, numbers);
+}
+
+int main(void)
+{
+	static const unsigned int numbers[] = {
+		/* Several times, as an interrupt may come in between */
+		1, 1, 1, 10, 10, 10, 100, 100, 1000, 1000, MAX_NUMBERS,
+	};
+	static const unsigned int traced[] = { 1, 1, 1, 32, 32, 32, 1000, 1000, 1000 };
+	bool series = !access(IOASID_PATH, F_OK);
+	char text[64];
+	unsigned int i;
+
+	setlinebuf(stdout);
+	page = page_new();
+	next_page = page_new();
+	must(page && next_page ? 0 : -ENOMEM, "memory");
+	must(machine_find(ROLE_PASID_A, bdf), "the device");
+	snprintf(text, sizeof(text), "/sys/bus/pci/devices/%s/config", bdf);
+	config = open(text, O_RDWR | O_CLOEXEC);
+	must(config < 0 ? -errno : 0, text);
+	snprintf(text, sizeof(text), "device=%s", bdf);
+	must(module_load("pasid_owner", text), "pasid_owner");
+	if (series) {
+		must(param_set(PARAM_QUOTA, 2 * MAX_NUMBERS), "quota");
+		must(param_set(PARAM_LIMIT, 2 * MAX_NUMBERS), "limit");
+	}
+
+	kill_users();
+	must(vfio_open(&dev, ROLE_PASID_A, -1), "VFIO");
+	map(page);
+	kill_owners(&driver);
+	if (series)
+		kill_owners(&ioasid);
+	for (i = 0; i < ARRAY_SIZE(numbers); i++) {
+		end_numbers(&driver, numbers[i], false);
+		if (!series)
+			continue;
+		end_numbers(&ioasid, numbers[i], true);
+		end_numbers(&ioasid, numbers[i], false);
+	}
+	for (i = 0; i < ARRAY_SIZE(traced); i++) {
+		end_numbers_traced(&driver, traced[i]);
+		if (series)
+			end_numbers_traced(&ioasid, traced[i]);
+	}
+	vfio_close(&dev);
+	return 0;
+}
