@@ -82,15 +82,15 @@ struct ioasid {
 };
 
 /* How many attachments are blocked at a time: the hardware is waited for once */
-#ifndef IOASID_BLOCKS
-#define IOASID_BLOCKS	32
+#ifndef IOASID_BATCH_SIZE
+#define IOASID_BATCH_SIZE	32
 #endif
 
 /* Brings the hardware's view of an attachment about, under set->lock */
 struct ioasid_attachment_ops {
 	int (*attach)(struct ioasid_attachment *attachment);
 	/*
-	 * Of up to IOASID_BLOCKS attachments whose ops have the same block. No
+	 * Of up to IOASID_BATCH_SIZE attachments whose ops have the same block. No
 	 * fault of their DMA is reported from the first moment on.
 	 */
 	void (*block)(struct ioasid_attachment *const *attachments,

@@ -360,12 +360,12 @@ static bool ioasid_park_begin(struct ioasid *ioasid)
 }
 
 /* Attachments that are to be blocked together */
-struct ioasid_blocks {
-	struct ioasid_attachment *attachments[IOASID_BLOCKS];
+struct ioasid_batch {
+	struct ioasid_attachment *attachments[IOASID_BATCH_SIZE];
 	unsigned int count;
 };
 
-static void ioasid_blocks_flush(struct ioasid_blocks *blocks)
+static void ioasid_batch_flush(struct ioasid_batch *batch)
 {
 	if (!blocks->count)
 		return;
@@ -374,13 +374,13 @@ static void ioasid_blocks_flush(struct ioasid_blocks *blocks)
 	cond_resched();
 }
 
-static void ioasid_blocks_add(struct ioasid_blocks *blocks,
+static void ioasid_batch_add(struct ioasid_batch *batch,
 			      struct ioasid_attachment *attachment)
 {
-	if (blocks->count == IOASID_BLOCKS ||
+	if (blocks->count == IOASID_BATCH_SIZE ||
 	    (blocks->count && blocks->attachments[0]->ops->block !=
 			      attachment->ops->block))
-		ioasid_blocks_flush(blocks);
+		ioasid_batch_flush(batch);
 	blocks->attachments[blocks->count++] = attachment;
 }
 
@@ -391,7 +391,7 @@ static void ioasid_blocks_add(struct ioasid_blocks *blocks,
  */
 static void ioasid_park_end(struct ioasid_set *set, struct list_head *parked)
 {
-	struct ioasid_blocks blocks = { .count = 0 };
+	struct ioasid_batch blocks = { .count = 0 };
 	struct ioasid_attachment *attachment;
 	struct ioasid *ioasid, *next;
 
@@ -399,10 +399,10 @@ static void ioasid_park_end(struct ioasid_set *set, struct list_head *parked)
 
 	list_for_each_entry(ioasid, parked, parking) {
 		list_for_each_entry(attachment, &ioasid->attachments, node)
-			ioasid_blocks_add(&blocks, attachment);
+			ioasid_batch_add(&batch, attachment);
 		cond_resched();
 	}
-	ioasid_blocks_flush(&blocks);
+	ioasid_batch_flush(&batch);
 	list_for_each_entry(ioasid, parked, parking) {
 		trace_ioasid_park(ioasid);
 		cond_resched();
@@ -824,7 +824,7 @@ unsigned int ioasid_spid(const struct ioasid *ioasid)
 }
 EXPORT_SYMBOL_GPL(ioasid_spid);
 
-/* The common part of ioasid_attach() and ioasid_attach_default() */
+/* The common part of ioasid_attach() and ioasid_attach_no_pasid() */
 struct ioasid_attachment *
 ioasid_attach_ops(struct ioasid *ioasid, struct device *dev,
 		  struct iommu_domain *domain,

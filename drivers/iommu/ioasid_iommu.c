@@ -14,18 +14,18 @@
 static void block_attachments(struct ioasid_attachment *const *attachments,
 			      unsigned int count)
 {
-	struct iommu_pasid_block blocks[IOASID_BLOCKS];
+	struct iommu_dev_pasid batch[IOASID_BATCH_SIZE];
 	unsigned int i;
 
-	static_assert(IOASID_BLOCKS <= IOMMU_PASID_BLOCKS);
+	static_assert(IOASID_BATCH_SIZE <= IOMMU_BLOCK_BATCH);
 
 	for (i = 0; i < count; i++) {
-		blocks[i].dev = attachments[i]->dev;
+		batch[i].dev = attachments[i]->dev;
 		/* The default has no domain of its own */
-		blocks[i].pasid = attachments[i]->domain ?
+		batch[i].pasid = attachments[i]->domain ?
 				  attachments[i]->ioasid->id : IOMMU_NO_PASID;
 	}
-	iommu_block_device_pasids(blocks, count);
+	iommu_block_device_pasids(batch, count);
 }
 
 /* DMA tagged with the number goes through the domain */
@@ -55,21 +55,21 @@ static const struct ioasid_attachment_ops tagged_ops = {
 };
 
 /* DMA without PASID goes where it went before, and can be blocked */
-static int default_attach(struct ioasid_attachment *attachment)
+static int no_pasid_attach(struct ioasid_attachment *attachment)
 {
-	return iommu_claim_device_default(attachment->dev);
+	return iommu_claim_no_pasid(attachment->dev);
 }
 
-static void default_detach(struct ioasid_attachment *attachment)
+static void no_pasid_detach(struct ioasid_attachment *attachment)
 {
-	iommu_release_device_default(attachment->dev);
+	iommu_release_no_pasid(attachment->dev);
 }
 
-static const struct ioasid_attachment_ops default_ops = {
-	.attach = default_attach,
+static const struct ioasid_attachment_ops no_pasid_ops = {
+	.attach = no_pasid_attach,
 	.block = block_attachments,
-	.detach = default_detach,
-	.name = "default",
+	.detach = no_pasid_detach,
+	.name = "no_pasid",
 };
 
 /**
@@ -106,7 +106,7 @@ struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 EXPORT_SYMBOL_GPL(ioasid_attach);
 
 /**
- * ioasid_attach_default() - Put a device's DMA without PASID under a number
+ * ioasid_attach_no_pasid() - Put a device's DMA without PASID under a number
  * @ioasid: The number. The caller has a reference.
  * @dev: The device, as for ioasid_attach(). Its group has a domain of its DMA
  *       owner's.
@@ -127,13 +127,13 @@ EXPORT_SYMBOL_GPL(ioasid_attach);
  * * %-ENODEV		- @dev is in no group
  * * %-ENOMEM
  */
-struct ioasid_attachment *ioasid_attach_default(struct ioasid *ioasid,
+struct ioasid_attachment *ioasid_attach_no_pasid(struct ioasid *ioasid,
 						struct device *dev,
 						const char *holder)
 {
-	return ioasid_attach_ops(ioasid, dev, NULL, &default_ops, holder);
+	return ioasid_attach_ops(ioasid, dev, NULL, &no_pasid_ops, holder);
 }
-EXPORT_SYMBOL_GPL(ioasid_attach_default);
+EXPORT_SYMBOL_GPL(ioasid_attach_no_pasid);
 
 /*
  * The numbers that the kernel gives to itself. Their users attach and detach

@@ -74,7 +74,7 @@ static void hw_block(struct ioasid_attachment *const *attachments,
 	if (hw.slow)
 		sleep_at_times();
 	atomic_inc(&hw.batches);
-	if (!count || count > IOASID_BLOCKS)
+	if (!count || count > IOASID_BATCH_SIZE)
 		atomic_inc(&hw.odd_batches);
 	for (i = 0; i < count; i++) {
 		atomic_inc(&hw.blocked);
@@ -1358,7 +1358,7 @@ static void set_free_waits_once_a_batch(struct kunit *test)
 	unsigned int i, j;
 
 	KUNIT_ASSERT_EQ(test, param->batches,
-			DIV_ROUND_UP(attachments, IOASID_BLOCKS));
+			DIV_ROUND_UP(attachments, IOASID_BATCH_SIZE));
 	attachment = kunit_kcalloc(test, attachments + 1, sizeof(*attachment),
 				   GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, attachment);
@@ -1513,13 +1513,13 @@ static void a_device_without_an_iommu_cannot_be_attached(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach(ioasid, dev_a, NULL, "kunit")),
 			-ENODEV);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach_default(ioasid, dev_a, "kunit")),
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach_no_pasid(ioasid, dev_a, "kunit")),
 			-ENODEV);
 	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 2);
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach(ioasid, dev_a, NULL, "kunit")),
 			-ESHUTDOWN);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach_default(ioasid, dev_a, "kunit")),
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach_no_pasid(ioasid, dev_a, "kunit")),
 			-ESHUTDOWN);
 	ioasid_put(ioasid);
 }

@@ -28,7 +28,7 @@ MODULE_PARM_DESC(ioasid_limit,
 /* One tagged and one default attachment of a device to a number can be */
 static unsigned long attachment_index(u32 id, u32 flags)
 {
-	return 2UL * id + (flags & VFIO_DEVICE_IOASID_DEFAULT ? 1 : 0);
+	return 2UL * id + (flags & VFIO_DEVICE_IOASID_NO_PASID ? 1 : 0);
 }
 
 void vfio_df_ioasid_init(struct vfio_device_file *df)
@@ -108,8 +108,8 @@ attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid *cmd)
 		return ERR_PTR(ret);
 	}
 
-	if (cmd->flags & VFIO_DEVICE_IOASID_DEFAULT)
-		attachment = ioasid_attach_default(ioasid, dev, "vfio");
+	if (cmd->flags & VFIO_DEVICE_IOASID_NO_PASID)
+		attachment = ioasid_attach_no_pasid(ioasid, dev, "vfio");
 	else
 		attachment = ioasid_attach(ioasid, dev, domain, "vfio");
 	/* The attachment has its own */
@@ -170,7 +170,7 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 	ret = copy_struct_from_user(&cmd, sizeof(cmd), arg, argsz);
 	if (ret)
 		return ret;
-	if (cmd.flags & ~VFIO_DEVICE_IOASID_DEFAULT)
+	if (cmd.flags & ~VFIO_DEVICE_IOASID_NO_PASID)
 		return -EINVAL;
 	if (!df->group)
 		return -EOPNOTSUPP;
@@ -218,7 +218,7 @@ int vfio_df_ioctl_detach_ioasid(struct vfio_device_file *df,
 	ret = copy_struct_from_user(&cmd, sizeof(cmd), arg, argsz);
 	if (ret)
 		return ret;
-	if (cmd.flags & ~VFIO_DEVICE_IOASID_DEFAULT)
+	if (cmd.flags & ~VFIO_DEVICE_IOASID_NO_PASID)
 		return -EINVAL;
 	if (cmd.id > IOASID_MAX || !df->group)
 		return -ENOENT;

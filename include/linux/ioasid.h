@@ -81,7 +81,7 @@ struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 					struct device *dev,
 					struct iommu_domain *domain,
 					const char *holder);
-struct ioasid_attachment *ioasid_attach_default(struct ioasid *ioasid,
+struct ioasid_attachment *ioasid_attach_no_pasid(struct ioasid *ioasid,
 						struct device *dev,
 						const char *holder);
 void ioasid_detach(struct ioasid_attachment *attachment);

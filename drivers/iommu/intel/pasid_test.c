@@ -23,8 +23,8 @@ struct test_machine {
 	struct pci_dev pdev[TEST_DEVICES];
 	struct pci_bus bus;
 	struct pci_ops ops;
-	struct iommu_pasid_block blocks[IOMMU_PASID_BLOCKS];
-	struct pasid_blocked blocked[IOMMU_PASID_BLOCKS];
+	struct iommu_dev_pasid batch[IOMMU_BLOCK_BATCH];
+	struct pasid_blocked blocked[IOMMU_BLOCK_BATCH];
 	unsigned int count;
 };
 
@@ -75,14 +75,14 @@ static void add(struct kunit *test, unsigned int device, u32 pasid, u16 did,
 	struct test_machine *m = test->priv;
 	struct pasid_entry *pte;
 
-	KUNIT_ASSERT_LT(test, m->count, IOMMU_PASID_BLOCKS);
+	KUNIT_ASSERT_LT(test, m->count, IOMMU_BLOCK_BATCH);
 	pte = intel_pasid_get_entry(&m->pdev[device].dev, pasid);
 	KUNIT_ASSERT_NOT_NULL(test, pte);
 	pasid_set_domain_id(pte, did);
 	pasid_set_translation_type(pte, pgtt);
 	pasid_set_present(pte);
-	m->blocks[m->count].dev = &m->pdev[device].dev;
-	m->blocks[m->count++].pasid = pasid;
+	m->batch[m->count].dev = &m->pdev[device].dev;
+	m->batch[m->count++].pasid = pasid;
 }
 
 /* How many descriptors there are for what was added, in iommu->block_descs */
@@ -172,11 +172,11 @@ static void shared_domain_id_only_by_pasid(struct kunit *test)
 {
 	unsigned int i, n;
 
-	for (i = 0; i < IOMMU_PASID_BLOCKS; i++)
+	for (i = 0; i < IOMMU_BLOCK_BATCH; i++)
 		add(test, 0, 1 + i, FLPT_DEFAULT_DID, PASID_ENTRY_PGTT_FL_ONLY);
 	n = descs_of(test, 0);
-	KUNIT_EXPECT_EQ(test, of_type(test, 0, n, QI_PC_TYPE), IOMMU_PASID_BLOCKS);
-	KUNIT_EXPECT_EQ(test, of_type(test, 0, n, QI_EIOTLB_TYPE), IOMMU_PASID_BLOCKS);
+	KUNIT_EXPECT_EQ(test, of_type(test, 0, n, QI_PC_TYPE), IOMMU_BLOCK_BATCH);
+	KUNIT_EXPECT_EQ(test, of_type(test, 0, n, QI_EIOTLB_TYPE), IOMMU_BLOCK_BATCH);
 	KUNIT_EXPECT_EQ(test, of_type(test, 0, n, QI_IOTLB_TYPE), 0);
 }
 
@@ -266,7 +266,7 @@ static void the_most_there_can_be(struct kunit *test)
 	unsigned int i, n;
 
 	m->info[0].dtlb_extra_inval = 1;
-	for (i = 0; i < IOMMU_PASID_BLOCKS; i++)
+	for (i = 0; i < IOMMU_BLOCK_BATCH; i++)
 		add(test, 0, i, 100 + i, PASID_ENTRY_PGTT_FL_ONLY);
 	n = descs_of(test, 0);
 	KUNIT_EXPECT_EQ(test, n, QI_BLOCK_DESCS);

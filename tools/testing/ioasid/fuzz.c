@@ -81,7 +81,7 @@ static void hw_block(struct ioasid_attachment *const *attachments,
 	struct task *me = current;
 	unsigned int i;
 
-	if (!count || count > IOASID_BLOCKS)
+	if (!count || count > IOASID_BATCH_SIZE)
 		shim_bug("a batch of %u attachments", count);
 	me->batches++;
 	for (i = 0; i < count; i++) {
@@ -569,7 +569,7 @@ static void do_op(const struct op *op, struct result *r, bool threads)
 		r->failed = me->failed;
 		if (me->locks || me->spin_depth || me->rcu_depth || me->irq_off)
 			shim_bug("a lock, or RCU, is not let go");
-		if (me->batches != (me->blocked + IOASID_BLOCKS - 1) / IOASID_BLOCKS)
+		if (me->batches != (me->blocked + IOASID_BATCH_SIZE - 1) / IOASID_BATCH_SIZE)
 			shim_bug("%d attachments are blocked in %d batches",
 				 me->blocked, me->batches);
 	}

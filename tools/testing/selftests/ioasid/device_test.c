@@ -48,7 +48,7 @@
 #define REFUSED		20
 
 #define TAGGED		0
-#define DEFAULT		VFIO_DEVICE_IOASID_DEFAULT
+#define FLAG_NO_PASID		VFIO_DEVICE_IOASID_NO_PASID
 
 #define PCI_DEVICES	"/sys/bus/pci/devices"
 #define PATH_SIZE	128
@@ -157,7 +157,7 @@ static int attachments_of(int fd, __u32 id)
 
 static __u32 pasid_of(__u32 flags)
 {
-	return flags & DEFAULT ? NO_PASID : ID;
+	return flags & FLAG_NO_PASID ? NO_PASID : ID;
 }
 
 static void fill(const struct vfio_dev *dev, __u32 flags)
@@ -339,12 +339,12 @@ FIXTURE_VARIANT_ADD(removed, tagged_parked) {
 	.state = { .flags = TAGGED, .parked = true },
 };
 
-FIXTURE_VARIANT_ADD(removed, default) {
-	.state = { .flags = DEFAULT },
+FIXTURE_VARIANT_ADD(removed, no_pasid) {
+	.state = { .flags = FLAG_NO_PASID },
 };
 
-FIXTURE_VARIANT_ADD(removed, default_parked) {
-	.state = { .flags = DEFAULT, .parked = true },
+FIXTURE_VARIANT_ADD(removed, no_pasid_parked) {
+	.state = { .flags = FLAG_NO_PASID, .parked = true },
 };
 
 FIXTURE_SETUP(removed)
@@ -443,7 +443,7 @@ TEST_F(removed, waits_though_the_set_is_closed_which_blocks_dma_and_parks_the_nu
 
 TEST_F(removed, can_be_attached_to_another_number_meanwhile)
 {
-	__u32 flags = variant->state.flags ^ DEFAULT;
+	__u32 flags = variant->state.flags ^ FLAG_NO_PASID;
 
 	start(_metadata, &self->user, &variant->state);
 	expect_wait(_metadata, self, &variant->state);
@@ -550,12 +550,12 @@ FIXTURE_VARIANT(peer) {
 	struct state state;
 };
 
-FIXTURE_VARIANT_ADD(peer, default) {
-	.state = { .flags = DEFAULT },
+FIXTURE_VARIANT_ADD(peer, no_pasid) {
+	.state = { .flags = FLAG_NO_PASID },
 };
 
-FIXTURE_VARIANT_ADD(peer, default_parked) {
-	.state = { .flags = DEFAULT, .parked = true },
+FIXTURE_VARIANT_ADD(peer, no_pasid_parked) {
+	.state = { .flags = FLAG_NO_PASID, .parked = true },
 };
 
 FIXTURE_SETUP(peer)
@@ -605,7 +605,7 @@ TEST_F(peer, that_comes_later_makes_new_attachments_impossible)
 	EXPECT_EQ(-EOPNOTSUPP,
 		  vfio_attach(self->user.dev.device, self->user.fd, OTHER_ID, TAGGED));
 	EXPECT_EQ(-EOPNOTSUPP,
-		  vfio_attach(self->user.dev.device, self->user.fd, OTHER_ID, DEFAULT));
+		  vfio_attach(self->user.dev.device, self->user.fd, OTHER_ID, FLAG_NO_PASID));
 	queue_stop(&self->user.dev, QUEUE);
 	EXPECT_EQ(0, vfio_detach(self->user.dev.device, ID, variant->state.flags));
 	expect_let_go(_metadata, &self->user, &variant->state);
@@ -635,7 +635,7 @@ TEST_F(peer, that_stays_does_not_open_the_first_one_when_that_comes_back)
 	memcpy(other.bdf, self->other, sizeof(other.bdf));
 	ASSERT_EQ(0, vfio_open_device(&other));
 	ASSERT_EQ(0, vfio_map_bar(&other));
-	fill(&other, DEFAULT);
+	fill(&other, FLAG_NO_PASID);
 	if (!variant->state.parked) {
 		/* What is blocked for one must not come back through the other */
 		EXPECT_DMA(&other);
@@ -649,7 +649,7 @@ TEST_F(peer, that_stays_does_not_open_the_first_one_when_that_comes_back)
 	ASSERT_EQ(0, bring_back(self->user.dev.bdf));
 	ASSERT_EQ(0, vfio_open_device(&self->user.dev));
 	ASSERT_EQ(0, vfio_map_bar(&self->user.dev));
-	fill(&self->user.dev, DEFAULT);
+	fill(&self->user.dev, FLAG_NO_PASID);
 	EXPECT_NO_DMA(&self->user.dev, self->user.page);
 	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
 }
@@ -729,8 +729,8 @@ FIXTURE_VARIANT_ADD(reset, of_the_function_tagged_ats) {
 	.fill = fill_by_ats,
 };
 
-FIXTURE_VARIANT_ADD(reset, of_the_function_default_ats) {
-	.flags = DEFAULT,
+FIXTURE_VARIANT_ADD(reset, of_the_function_no_pasid_ats) {
+	.flags = FLAG_NO_PASID,
 	.reset = reset_by_function,
 	.fill = fill_by_ats,
 };
@@ -741,8 +741,8 @@ FIXTURE_VARIANT_ADD(reset, of_the_bus_tagged_ats) {
 	.fill = fill_by_ats,
 };
 
-FIXTURE_VARIANT_ADD(reset, of_the_bus_default_ats) {
-	.flags = DEFAULT,
+FIXTURE_VARIANT_ADD(reset, of_the_bus_no_pasid_ats) {
+	.flags = FLAG_NO_PASID,
 	.reset = reset_by_bus,
 	.fill = fill_by_ats,
 };
@@ -803,7 +803,7 @@ TEST_F(reset, does_not_open_what_is_blocked)
 	variant->fill(&self->user.dev, variant->flags);
 	EXPECT_NO_DMA(&self->user.dev, self->user.page);
 	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
-	EXPECT_EQ(-ENOENT, vfio_detach(self->user.dev.device, ID, variant->flags ^ DEFAULT));
+	EXPECT_EQ(-ENOENT, vfio_detach(self->user.dev.device, ID, variant->flags ^ FLAG_NO_PASID));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 	queue_stop(&self->user.dev, QUEUE);
 	EXPECT_EQ(0, vfio_detach(self->user.dev.device, ID, variant->flags));
@@ -1015,12 +1015,12 @@ FIXTURE_VARIANT_ADD(slot, tagged_parked) {
 	.state = { .flags = TAGGED, .parked = true },
 };
 
-FIXTURE_VARIANT_ADD(slot, default) {
-	.state = { .flags = DEFAULT },
+FIXTURE_VARIANT_ADD(slot, no_pasid) {
+	.state = { .flags = FLAG_NO_PASID },
 };
 
-FIXTURE_VARIANT_ADD(slot, default_parked) {
-	.state = { .flags = DEFAULT, .parked = true },
+FIXTURE_VARIANT_ADD(slot, no_pasid_parked) {
+	.state = { .flags = FLAG_NO_PASID, .parked = true },
 };
 
 FIXTURE_SETUP(slot)
@@ -1109,7 +1109,7 @@ TEST_F(slot, device_that_is_torn_out_is_let_go_of_when_it_is_closed)
 
 TEST_F(slot, device_that_is_torn_out_can_be_attached_still)
 {
-	__u32 flags = variant->state.flags ^ DEFAULT;
+	__u32 flags = variant->state.flags ^ FLAG_NO_PASID;
 
 	start(_metadata, &self->user, &variant->state);
 	ASSERT_EQ(0, tear_out());

@@ -7,11 +7,11 @@
  *
  * The last lines are for machines:
  *
- *   ok default: transfers before <n>, transfers after 0, blocked <n>, faults
+ *   ok no_pasid: transfers before <n>, transfers after 0, blocked <n>, faults
  *     recorded 0, held while parked by <holder>, number <id> reused
  *   ok tagged: ...
  *
- * each on one line, or "not ok default: <why>". -t adds KTAP around them.
+ * each on one line, or "not ok no_pasid: <why>". -t adds KTAP around them.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -132,7 +132,7 @@ static __u64 word_of(const void *page)
 
 static __u32 pasid_of(const struct life *life)
 {
-	return life->flags & VFIO_DEVICE_IOASID_DEFAULT ? NO_PASID : life->id;
+	return life->flags & VFIO_DEVICE_IOASID_NO_PASID ? NO_PASID : life->id;
 }
 
 /* What the kernel and the hardware say of faults since the mark of @kmsg */
@@ -484,7 +484,7 @@ int main(int argc, char **argv)
 		const char *kind;
 		__u32 flags;
 	} lives[] = {
-		{ "default", VFIO_DEVICE_IOASID_DEFAULT },
+		{ "no_pasid", VFIO_DEVICE_IOASID_NO_PASID },
 		{ "tagged", 0 },
 	};
 	char results[ARRAY_SIZE(lives)][1024];

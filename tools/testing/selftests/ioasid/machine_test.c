@@ -31,7 +31,7 @@
 #define SOME		50
 
 #define TAGGED		0
-#define DEFAULT		VFIO_DEVICE_IOASID_DEFAULT
+#define FLAG_NO_PASID		VFIO_DEVICE_IOASID_NO_PASID
 
 #define REGISTERS	"/sys/kernel/debug/iommu/intel/iommu_regset"
 #define GSTS_TRANSLATES	_BITULL(31)
@@ -173,7 +173,7 @@ TEST_F(legacy, mode_refuses_attachments_and_leaves_dma_alone)
 	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
 	EXPECT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
 	expect_refused(_metadata, self->dev.device, self->fd, TAGGED);
-	expect_refused(_metadata, self->dev.device, self->fd, DEFAULT);
+	expect_refused(_metadata, self->dev.device, self->fd, FLAG_NO_PASID);
 	EXPECT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(0, ioasid_try(ID));
@@ -185,7 +185,7 @@ TEST_F(legacy, mode_refuses_attachments_of_a_device_without_pasid)
 	vfio_close(&self->dev);
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
 	expect_refused(_metadata, self->dev.device, self->fd, TAGGED);
-	expect_refused(_metadata, self->dev.device, self->fd, DEFAULT);
+	expect_refused(_metadata, self->dev.device, self->fd, FLAG_NO_PASID);
 }
 
 /* No IOMMU: VFIO has devices only when told to do without, and is not safe then */
@@ -249,7 +249,7 @@ TEST_F(noiommu, mode_of_vfio_refuses_attachments)
 	EXPECT_EQ(0, do_ioctl(dev.container, VFIO_SET_IOMMU, (void *)VFIO_NOIOMMU_IOMMU));
 	EXPECT_EQ(0, vfio_open_device(&dev));
 	expect_refused(_metadata, dev.device, fd, TAGGED);
-	expect_refused(_metadata, dev.device, fd, DEFAULT);
+	expect_refused(_metadata, dev.device, fd, FLAG_NO_PASID);
 	EXPECT_EQ(0, vfio_reset(dev.device));
 	EXPECT_EQ(0, ioasid_free(fd, ID));
 	EXPECT_EQ(0, ioasid_try(ID));

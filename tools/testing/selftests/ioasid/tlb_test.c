@@ -52,7 +52,7 @@
 #define REFUSED		10
 
 #define TAGGED		0
-#define DEFAULT		VFIO_DEVICE_IOASID_DEFAULT
+#define FLAG_NO_PASID		VFIO_DEVICE_IOASID_NO_PASID
 
 /* Address spaces of one domain: some numbers, and DMA without PASID */
 #define NR_SPACES	4
@@ -236,7 +236,7 @@ FIXTURE_SETUP(unmap)
 	for (i = 0; i < NR_SPACES; i++) {
 		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID + i, ID + i));
 		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID + i,
-					 pasid_of(i) == NO_PASID ? DEFAULT : TAGGED));
+					 pasid_of(i) == NO_PASID ? FLAG_NO_PASID : TAGGED));
 		ASSERT_EQ(0, vfio_map(self->dev.container, self->kept + i * PAGE, kept_iova(i),
 				      PAGE));
 		queue_fill_loop(&self->dev, KEPT(i), pasid_of(i), kept_iova(i), PATTERN, PERIOD,
@@ -598,7 +598,7 @@ TEST_F(devtlb, is_of_no_use_after_free)
 
 TEST_F(devtlb, without_pasid_is_of_no_use_after_free)
 {
-	attach(_metadata, self, &self->dev, ID, DEFAULT);
+	attach(_metadata, self, &self->dev, ID, FLAG_NO_PASID);
 	use_tlb(_metadata, &self->dev, 0, NO_PASID, 0);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	expect_unusable(_metadata, &self->dev, 0, self->pages);
@@ -607,7 +607,7 @@ TEST_F(devtlb, without_pasid_is_of_no_use_after_free)
 TEST_F(devtlb, is_of_no_use_after_free_of_a_number_attached_both_ways)
 {
 	attach(_metadata, self, &self->dev, ID, TAGGED);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	use_tlb(_metadata, &self->dev, 0, ID, 0);
 	use_tlb(_metadata, &self->dev, 1, NO_PASID, 1);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -645,10 +645,10 @@ TEST_F(devtlb, is_of_no_use_after_close_of_the_set)
 	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, dup(self->dev.container)));
 	ASSERT_EQ(1, machine_has_ats(self->other_dev.bdf));
 	for (i = 0; i < 2 * nr; i++) {
-		bool dflt = i % nr == nr - 1;
+		bool no_pasid = i % nr == nr - 1;
 
-		attach(_metadata, self, devs[i / nr], ID + i, dflt ? DEFAULT : TAGGED);
-		use_tlb(_metadata, devs[i / nr], i % nr, dflt ? NO_PASID : ID + i, i);
+		attach(_metadata, self, devs[i / nr], ID + i, no_pasid ? FLAG_NO_PASID : TAGGED);
+		use_tlb(_metadata, devs[i / nr], i % nr, no_pasid ? NO_PASID : ID + i, i);
 	}
 	ASSERT_EQ(0, close(self->fd));
 	self->fd = -1;
@@ -727,7 +727,7 @@ TEST_F(devtlb, close_of_the_set_waits_once_for_each_batch)
 TEST_F(devtlb, free_of_a_number_waits_once)
 {
 	attach(_metadata, self, &self->dev, ID, TAGGED);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(0, waits_begin());
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(1, waits_end());

@@ -54,7 +54,7 @@
 #define REFUSED		20
 
 #define TAGGED		0
-#define DEFAULT		VFIO_DEVICE_IOASID_DEFAULT
+#define FLAG_NO_PASID		VFIO_DEVICE_IOASID_NO_PASID
 
 static __u64 word_of(const void *page)
 {
@@ -90,7 +90,7 @@ static int references_of(int fd, __u32 id)
 /* A number that DMA without PASID has, in the queue's register */
 static __u32 pasid_of(__u32 flags, __u32 id)
 {
-	return flags & DEFAULT ? NO_PASID : id;
+	return flags & FLAG_NO_PASID ? NO_PASID : id;
 }
 
 /*
@@ -213,8 +213,8 @@ FIXTURE_VARIANT_ADD(dma, tagged) {
 	.flags = TAGGED,
 };
 
-FIXTURE_VARIANT_ADD(dma, default) {
-	.flags = DEFAULT,
+FIXTURE_VARIANT_ADD(dma, no_pasid) {
+	.flags = FLAG_NO_PASID,
 };
 
 FIXTURE_SETUP(dma)
@@ -263,7 +263,7 @@ static void start_other_kind(struct __test_metadata *_metadata, FIXTURE_DATA(dma
 {
 	__u32 pasid = NO_PASID;
 
-	if (variant->flags & DEFAULT) {
+	if (variant->flags & FLAG_NO_PASID) {
 		pasid = OTHER_ID;
 		ASSERT_EQ(OTHER_ID, ioasid_alloc(self->other_fd, OTHER_ID, OTHER_ID));
 		ASSERT_EQ(0, vfio_attach(self->dev.device, self->other_fd, OTHER_ID, TAGGED));
@@ -307,7 +307,7 @@ TEST_F(dma, an_attachment_is_a_reference_that_query_counts)
 
 TEST_F(dma, a_number_can_be_attached_both_ways_and_free_blocks_both)
 {
-	__u32 flags = variant->flags ^ DEFAULT;
+	__u32 flags = variant->flags ^ FLAG_NO_PASID;
 
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, flags));
@@ -352,7 +352,7 @@ TEST_F(dma, detach_of_what_is_not_attached_finds_nothing)
 	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, 1 << 20, variant->flags));
 	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ~0U, variant->flags));
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags ^ DEFAULT));
+	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags ^ FLAG_NO_PASID));
 	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, OTHER_ID, variant->flags));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 }
@@ -515,7 +515,7 @@ TEST_F(dma, free_lets_no_fault_be_logged_in_any_of_many_rounds)
 	int i;
 
 	for (i = 0; i < 20; i++) {
-		if (variant->flags & DEFAULT && i) {
+		if (variant->flags & FLAG_NO_PASID && i) {
 			/* Blocked for good in this container */
 			vfio_close(&self->dev);
 			ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
@@ -612,7 +612,7 @@ TEST_F(dma, reset_of_the_device_does_not_open_it_again)
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
 
 	/* The device itself is able to */
-	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid_of(variant->flags ^ DEFAULT, OTHER_ID),
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid_of(variant->flags ^ FLAG_NO_PASID, OTHER_ID),
 			  OTHER_IOVA, PATTERN, PERIOD);
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 }
@@ -761,7 +761,7 @@ TEST_F(dma, a_parked_number_is_listed_with_its_holder)
 
 	start(_metadata, self, variant);
 	snprintf(expected, sizeof(expected), "%u active refs 2 attachments 1 %s:%s by vfio ", ID,
-		 self->dev.bdf, variant->flags & DEFAULT ? "default" : "tagged");
+		 self->dev.bdf, variant->flags & FLAG_NO_PASID ? "no_pasid" : "tagged");
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
 	/* The rest is view_test's */
 	EXPECT_EQ(0, strncmp(expected, line, strlen(expected))) {
@@ -770,7 +770,7 @@ TEST_F(dma, a_parked_number_is_listed_with_its_holder)
 	EXPECT_EQ(0, ioasid_count("parked"));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	snprintf(expected, sizeof(expected), "%u parked refs 1 attachments 1 %s:%s by vfio ", ID,
-		 self->dev.bdf, variant->flags & DEFAULT ? "default" : "tagged");
+		 self->dev.bdf, variant->flags & FLAG_NO_PASID ? "no_pasid" : "tagged");
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
 	/* The rest is view_test's */
 	EXPECT_EQ(0, strncmp(expected, line, strlen(expected))) {
@@ -807,7 +807,7 @@ TEST_F(dma, attach_of_a_parked_number_finds_nothing)
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ID, variant->flags ^ DEFAULT));
+	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ID, variant->flags ^ FLAG_NO_PASID));
 	EXPECT_EQ(-ENOENT, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -1311,7 +1311,7 @@ TEST_F(tagged, attach_is_refused_when_the_group_has_as_many_as_it_may)
 	ASSERT_EQ(0, param_set(PARAM_LIMIT, 1));
 	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, TAGGED));
 	EXPECT_EQ(-ENOSPC, vfio_attach(self->dev.device, self->fd, OTHER_ID, TAGGED));
-	EXPECT_EQ(-ENOSPC, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	EXPECT_EQ(-ENOSPC, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	EXPECT_EQ(1, references_of(self->fd, OTHER_ID));
 	EXPECT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
 	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, TAGGED));
@@ -1368,7 +1368,7 @@ TEST_F(tagged, a_number_that_another_device_has_is_of_no_use_to_this_one)
 
 /* What is peculiar to DMA without PASID */
 
-FIXTURE(dflt) {
+FIXTURE(no_pasid) {
 	struct watch watch;
 	struct vfio_dev dev;
 	void *page;
@@ -1376,7 +1376,7 @@ FIXTURE(dflt) {
 	int fd;
 };
 
-FIXTURE_SETUP(dflt)
+FIXTURE_SETUP(no_pasid)
 {
 	ASSERT_EQ(0, watch_begin(&self->watch));
 	self->page = page_new();
@@ -1391,32 +1391,32 @@ FIXTURE_SETUP(dflt)
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 }
 
-FIXTURE_TEARDOWN(dflt)
+FIXTURE_TEARDOWN(no_pasid)
 {
 	vfio_close(&self->dev);
 	close(self->fd);
 	expect_clean(_metadata, &self->watch);
 }
 
-static void start_default(struct __test_metadata *_metadata, FIXTURE_DATA(dflt) *self)
+static void start_no_pasid(struct __test_metadata *_metadata, FIXTURE_DATA(no_pasid) *self)
 {
 	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
 	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
 }
 
-TEST_F(dflt, attach_does_not_disturb_dma_that_goes_on)
+TEST_F(no_pasid, attach_does_not_disturb_dma_that_goes_on)
 {
-	start_default(_metadata, self);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	start_no_pasid(_metadata, self);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	EXPECT_DMA(&self->dev, QUEUE);
 	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
 }
 
-TEST_F(dflt, detach_of_an_active_number_leaves_dma_alone)
+TEST_F(no_pasid, detach_of_an_active_number_leaves_dma_alone)
 {
-	start_default(_metadata, self);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, DEFAULT));
+	start_no_pasid(_metadata, self);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, FLAG_NO_PASID));
 	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	/* The number has nothing to do with it any more */
@@ -1424,45 +1424,45 @@ TEST_F(dflt, detach_of_an_active_number_leaves_dma_alone)
 	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
 }
 
-TEST_F(dflt, dma_can_be_under_one_number_only)
+TEST_F(no_pasid, dma_can_be_under_one_number_only)
 {
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
-	EXPECT_EQ(-EEXIST, vfio_attach(self->dev.device, self->fd, OTHER_ID, DEFAULT));
+	EXPECT_EQ(-EEXIST, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
 	EXPECT_EQ(0, attachments_of(self->fd, OTHER_ID));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, DEFAULT));
-	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, DEFAULT));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, FLAG_NO_PASID));
+	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
 
 	/* The number that it is under now is the one that counts */
-	start_default(_metadata, self);
+	start_no_pasid(_metadata, self);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, OTHER_ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(dflt, attach_while_another_number_is_parked_there_is_refused)
+TEST_F(no_pasid, attach_while_another_number_is_parked_there_is_refused)
 {
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
-	start_default(_metadata, self);
+	start_no_pasid(_metadata, self);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, DEFAULT));
+	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
 	EXPECT_EQ(0, attachments_of(self->fd, OTHER_ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
 /* Park and detach; DMA is blocked from then on */
-static void park_and_detach(struct __test_metadata *_metadata, FIXTURE_DATA(dflt) *self)
+static void park_and_detach(struct __test_metadata *_metadata, FIXTURE_DATA(no_pasid) *self)
 {
-	start_default(_metadata, self);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	start_no_pasid(_metadata, self);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, DEFAULT));
+	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, FLAG_NO_PASID));
 	ASSERT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(dflt, detach_of_a_parked_number_leaves_dma_blocked_quietly)
+TEST_F(no_pasid, detach_of_a_parked_number_leaves_dma_blocked_quietly)
 {
 	park_and_detach(_metadata, self);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -1476,17 +1476,17 @@ TEST_F(dflt, detach_of_a_parked_number_leaves_dma_blocked_quietly)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(dflt, attach_after_a_parked_number_was_detached_is_refused)
+TEST_F(no_pasid, attach_after_a_parked_number_was_detached_is_refused)
 {
 	park_and_detach(_metadata, self);
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
-	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, DEFAULT));
+	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
 	EXPECT_EQ(0, attachments_of(self->fd, OTHER_ID));
 	EXPECT_EQ(1, references_of(self->fd, OTHER_ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(dflt, stays_blocked_when_the_device_is_opened_again_in_the_same_container)
+TEST_F(no_pasid, stays_blocked_when_the_device_is_opened_again_in_the_same_container)
 {
 	park_and_detach(_metadata, self);
 	vfio_close_device(&self->dev);
@@ -1496,13 +1496,13 @@ TEST_F(dflt, stays_blocked_when_the_device_is_opened_again_in_the_same_container
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
-	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, DEFAULT));
+	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
 }
 
-TEST_F(dflt, stays_blocked_when_the_device_was_closed_while_parked)
+TEST_F(no_pasid, stays_blocked_when_the_device_was_closed_while_parked)
 {
-	start_default(_metadata, self);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	start_no_pasid(_metadata, self);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	vfio_close_device(&self->dev);
 	ASSERT_EQ(0, ioasid_try(ID));
@@ -1513,13 +1513,13 @@ TEST_F(dflt, stays_blocked_when_the_device_was_closed_while_parked)
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
 }
 
-TEST_F(dflt, works_again_when_the_group_has_entered_a_new_container)
+TEST_F(no_pasid, works_again_when_the_group_has_entered_a_new_container)
 {
 	int i, id = ID;
 
 	for (i = 0; i < 3; i++) {
-		start_default(_metadata, self);
-		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, id, DEFAULT));
+		start_no_pasid(_metadata, self);
+		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, id, FLAG_NO_PASID));
 		ASSERT_EQ(0, ioasid_free(self->fd, id));
 		EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 		vfio_close_device(&self->dev);
@@ -1533,10 +1533,10 @@ TEST_F(dflt, works_again_when_the_group_has_entered_a_new_container)
 		id = ioasid_alloc(self->fd, ID, ID);
 		ASSERT_EQ(ID, id);
 	}
-	start_default(_metadata, self);
+	start_no_pasid(_metadata, self);
 }
 
-TEST_F(dflt, works_again_when_the_group_has_entered_the_same_container_again)
+TEST_F(no_pasid, works_again_when_the_group_has_entered_the_same_container_again)
 {
 	park_and_detach(_metadata, self);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -1548,9 +1548,9 @@ TEST_F(dflt, works_again_when_the_group_has_entered_the_same_container_again)
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
 	ASSERT_EQ(0, vfio_open_device(&self->dev));
 	ASSERT_EQ(0, vfio_map_bar(&self->dev));
-	start_default(_metadata, self);
+	start_no_pasid(_metadata, self);
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
-	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 }
 
 /* Devices that cannot, or not all of it */
@@ -1584,9 +1584,9 @@ static void expect_unsupported(struct __test_metadata *_metadata, FIXTURE_DATA(d
 			       int device)
 {
 	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(device, self->fd, ID, TAGGED));
-	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(device, self->fd, ID, DEFAULT));
+	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(device, self->fd, ID, FLAG_NO_PASID));
 	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, TAGGED));
-	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, DEFAULT));
+	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, FLAG_NO_PASID));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
 	EXPECT_EQ(1, references_of(self->fd, ID));
 }
@@ -1603,7 +1603,7 @@ TEST_F(device, without_pasid_can_have_its_default_dma_under_a_number)
 {
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
 	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -1648,7 +1648,7 @@ TEST_F(device, with_few_pasid_bits_takes_the_highest_number_that_it_can)
 TEST_F(device, with_few_pasid_bits_can_have_its_default_dma_under_any_number)
 {
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, -1));
-	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, DEFAULT));
+	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 }
 
 TEST_F(device, takes_the_highest_and_the_lowest_number_of_all)
@@ -1759,10 +1759,10 @@ FIXTURE_VARIANT_ADD(command, attach_tagged) {
 	.flags = TAGGED,
 };
 
-FIXTURE_VARIANT_ADD(command, attach_default) {
+FIXTURE_VARIANT_ADD(command, attach_no_pasid) {
 	.nr = VFIO_DEVICE_ATTACH_IOASID,
 	.size = sizeof(struct vfio_device_attach_ioasid),
-	.flags = DEFAULT,
+	.flags = FLAG_NO_PASID,
 };
 
 FIXTURE_VARIANT_ADD(command, detach_tagged) {
@@ -1771,10 +1771,10 @@ FIXTURE_VARIANT_ADD(command, detach_tagged) {
 	.flags = TAGGED,
 };
 
-FIXTURE_VARIANT_ADD(command, detach_default) {
+FIXTURE_VARIANT_ADD(command, detach_no_pasid) {
 	.nr = VFIO_DEVICE_DETACH_IOASID,
 	.size = sizeof(struct vfio_device_detach_ioasid),
-	.flags = DEFAULT,
+	.flags = FLAG_NO_PASID,
 };
 
 FIXTURE_SETUP(command)
