@@ -45,6 +45,12 @@ message() {
 		body' "$1"
 }
 
+# identity: sets $name and $email to those of whoever has the checkout: patches without 'From:' are theirs
+identity() {
+	name=$(git -c safe.directory='*' -C "$top" config user.name || echo ioasid)
+	email=$(git -c safe.directory='*' -C "$top" config user.email || echo ioasid@localhost)
+}
+
 # author <patch>: exports who a line 'From:' before its description names, if there is one: the author of a backport
 author() {
 	local from
