@@ -13,7 +13,7 @@ help: ## this list
 
 export KSRC EXTRA DISTDIR QEMU_SRC JOBS M OUT
 
-.PHONY: run check compare mutants shell lint coverage kunit deps tree series bisect kernel qemu clean
+.PHONY: run check compare mutants shell lint coverage kunit deps tree refresh series bisect kernel qemu clean
 run: deps ## boot it and show the life of a number, with default and with tagged DMA
 	@scripts/run
 check: deps ## every test; the last line is 'N passed, N failed, N skipped'
@@ -34,7 +34,9 @@ kunit: deps ## only the KUnit suites, under UML
 	@scripts/kunit
 tree: deps ## the patched kernel as a git tree, one commit a patch; prints its path
 	@scripts/tree
-series: deps ## the series as mails, proven to give the tree that is tested (OUT=/path: there)
+refresh: deps ## turn the commits in the kernel tree back into patches and files
+	@scripts/refresh
+series: deps ## the series as mails, one mailing per sub-series, proven to give the tree that is tested (OUT=/path: there)
 	@scripts/series
 bisect: deps ## build each step of it in several configurations (C=name: only that)
 	@scripts/bisect $(C)

@@ -16,7 +16,10 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 
 # Folders of the kernel's tree in which files are ours, whole
 folders=(Documentation arch drivers include kernel lib mm samples security tools virt)
-own_files() { git -c safe.directory='*' -C "$top" ls-files -co --exclude-standard -- "${folders[@]}" | sort -u; }
+own_files() {
+	git -c safe.directory='*' -C "$top" ls-files -co --exclude-standard -- "${folders[@]}" | sort -u |
+		while read -r f; do [ ! -f "$top/$f" ] || echo "$f"; done
+}
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "${0##*/}: $*"; exit 1; }
