@@ -6,6 +6,9 @@ cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ioasid
 jobs=${JOBS:-$(nproc)}
 mkdir -p "$cache"
 
+# The patches, for one base
+series=$(echo "$top"/patches/[0-9]*)
+
 # What is built is a function of its sources: no clock, no user name, no checkout path in it.
 epoch='2024-11-17T00:00:00+00:00'
 export KBUILD_BUILD_TIMESTAMP=$epoch KBUILD_BUILD_USER=ioasid KBUILD_BUILD_HOST=ioasid KBUILD_BUILD_VERSION=1 LOCALVERSION=
