@@ -259,6 +259,23 @@ do {									\
 	KUNIT_EXPECT_EQ(_test, _counts.parked, nr_parked);		\
 } while (0)
 
+/* In all cgroups */
+static u64 misc_cg_res_total_usage(enum misc_res_type type)
+{
+#ifdef CONFIG_CGROUP_MISC
+	struct misc_cg *cg = get_current_misc_cg(), *root = cg;
+	u64 usage;
+
+	while (root->css.parent)
+		root = css_misc(root->css.parent);
+	usage = atomic64_read(&root->res[type].usage);
+	put_misc_cg(cg);
+	return usage;
+#else
+	return 0;
+#endif
+}
+
 static int ioasid_test_init(struct kunit *test)
 {
 	memset(&hw, 0, sizeof(hw));
@@ -962,8 +979,8 @@ static void interrupts_may_find_numbers_and_put_the_last_reference(struct kunit 
 	ioasid_put(irq.active);
 
 	init_completion(&irq.done);
-	hrtimer_init_on_stack(&irq.timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
-	irq.timer.function = interrupt;
+	hrtimer_setup_on_stack(&irq.timer, interrupt, CLOCK_MONOTONIC,
+			       HRTIMER_MODE_REL_HARD);
 	hrtimer_start(&irq.timer, ms_to_ktime(1), HRTIMER_MODE_REL_HARD);
 	wait_for_completion(&irq.done);
 	hrtimer_cancel(&irq.timer);
