@@ -70,7 +70,7 @@ static void hw_raise(struct test_hw *hw)
 	hw->raised = hw->error;
 	/* Once */
 	hw->error = 0;
-	dmar_writeq(hw->iommu.reg + DMAR_IQER_REG, (u64)TEST_GONE << 32);
+	writeq((u64)TEST_GONE << 32, hw->iommu.reg + DMAR_IQER_REG);
 	writel(hw->raised | TEST_UNWRITTEN, hw->iommu.reg + DMAR_FSTS_REG);
 }
 
