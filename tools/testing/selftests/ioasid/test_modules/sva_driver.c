@@ -2,7 +2,7 @@
 /*
  * A driver for the pasid-test endpoint that shares the address spaces of
  * processes with it, for sva_test. It takes no device by itself: driver_override
- * names it. On x86 it needs CONFIG_IOMMU_SVA_X86_UNSAFE_TEST.
+ * names it.
  *
  * Each open of /dev/sva-test-<device> binds the caller's address space and
  * maps, by mmap(), the registers of all queues; read() gives the PASID. The
@@ -156,28 +156,13 @@ static int sva_test_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return -ENOMEM;
 	pci_set_master(pdev);
 
-	ret = iommu_dev_enable_feature(dev, IOMMU_DEV_FEAT_IOPF);
-	if (ret)
-		goto clear_master;
-	ret = iommu_dev_enable_feature(dev, IOMMU_DEV_FEAT_SVA);
-	if (ret)
-		goto disable_iopf;
-
 	st->misc.minor = MISC_DYNAMIC_MINOR;
 	st->misc.name = devm_kasprintf(dev, GFP_KERNEL, "sva-test-%s", pci_name(pdev));
 	st->misc.fops = &sva_test_fops;
 	st->misc.mode = 0600;
 	ret = st->misc.name ? misc_register(&st->misc) : -ENOMEM;
 	if (ret)
-		goto disable_sva;
-	return 0;
-
-disable_sva:
-	iommu_dev_disable_feature(dev, IOMMU_DEV_FEAT_SVA);
-disable_iopf:
-	iommu_dev_disable_feature(dev, IOMMU_DEV_FEAT_IOPF);
-clear_master:
-	pci_clear_master(pdev);
+		pci_clear_master(pdev);
 	return ret;
 }
 
@@ -188,8 +173,6 @@ static void sva_test_remove(struct pci_dev *pdev)
 	misc_deregister(&st->misc);
 	sva_test_put(st);
 	wait_for_completion(&st->unused);
-	iommu_dev_disable_feature(&pdev->dev, IOMMU_DEV_FEAT_SVA);
-	iommu_dev_disable_feature(&pdev->dev, IOMMU_DEV_FEAT_IOPF);
 	pci_clear_master(pdev);
 }
 
