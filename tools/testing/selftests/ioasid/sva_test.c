@@ -5,8 +5,8 @@
  * with its number is refused in silence, and the number is recycled when the
  * last device is unbound and the last reference to the mm is gone.
  *
- * The kernel has IOMMU_SVA_X86_UNSAFE_TEST. The module sva_driver has the driver
- * sva-test: an open of its device binds the process. No test asserts a time.
+ * The module sva_driver has the driver sva-test: an open of its device binds the
+ * process. No test asserts a time.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
