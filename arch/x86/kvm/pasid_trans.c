@@ -15,9 +15,9 @@
  */
 #include <linux/bitfield.h>
 #include <linux/errno.h>
-#include <linux/export.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
+#include <linux/kvm_types.h>
 #include <linux/slab.h>
 
 #include "pasid_trans.h"
@@ -115,7 +115,7 @@ phys_addr_t kvm_pasid_trans_dir(struct kvm_pasid_trans *trans, bool high)
 {
 	return virt_to_phys(trans->dirs[high]);
 }
-EXPORT_SYMBOL_GPL(kvm_pasid_trans_dir);
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_pasid_trans_dir);
 
 /**
  * kvm_pasid_trans_alloc() - Structures without entries
@@ -143,7 +143,7 @@ struct kvm_pasid_trans *kvm_pasid_trans_alloc(void)
 	}
 	return trans;
 }
-EXPORT_SYMBOL_GPL(kvm_pasid_trans_alloc);
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_pasid_trans_alloc);
 
 /**
  * kvm_pasid_trans_free() - Free the structures with all their entries
@@ -166,4 +166,4 @@ void kvm_pasid_trans_free(struct kvm_pasid_trans *trans)
 	}
 	kfree(trans);
 }
-EXPORT_SYMBOL_GPL(kvm_pasid_trans_free);
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_pasid_trans_free);
