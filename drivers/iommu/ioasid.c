@@ -367,21 +367,21 @@ struct ioasid_batch {
 
 static void ioasid_batch_flush(struct ioasid_batch *batch)
 {
-	if (!blocks->count)
+	if (!batch->count)
 		return;
-	blocks->attachments[0]->ops->block(blocks->attachments, blocks->count);
-	blocks->count = 0;
+	batch->attachments[0]->ops->block(batch->attachments, batch->count);
+	batch->count = 0;
 	cond_resched();
 }
 
 static void ioasid_batch_add(struct ioasid_batch *batch,
 			      struct ioasid_attachment *attachment)
 {
-	if (blocks->count == IOASID_BATCH_SIZE ||
-	    (blocks->count && blocks->attachments[0]->ops->block !=
+	if (batch->count == IOASID_BATCH_SIZE ||
+	    (batch->count && batch->attachments[0]->ops->block !=
 			      attachment->ops->block))
 		ioasid_batch_flush(batch);
-	blocks->attachments[blocks->count++] = attachment;
+	batch->attachments[batch->count++] = attachment;
 }
 
 /*
@@ -391,7 +391,7 @@ static void ioasid_batch_add(struct ioasid_batch *batch,
  */
 static void ioasid_park_end(struct ioasid_set *set, struct list_head *parked)
 {
-	struct ioasid_batch blocks = { .count = 0 };
+	struct ioasid_batch batch = { .count = 0 };
 	struct ioasid_attachment *attachment;
 	struct ioasid *ioasid, *next;
 

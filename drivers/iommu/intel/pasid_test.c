@@ -94,7 +94,7 @@ static unsigned int descs_of(struct kunit *test, unsigned int device)
 
 	iommu = m->iommu[device];
 	spin_lock(&iommu->lock);
-	n = pasid_clear_entries(iommu, m->blocks, m->count, m->blocked);
+	n = pasid_clear_entries(iommu, m->batch, m->count, m->blocked);
 	for (i = 0; i < n; i++) {
 		KUNIT_EXPECT_FALSE(test, pasid_pte_is_present(m->blocked[i].pte));
 		KUNIT_EXPECT_TRUE(test, pasid_pte_is_fault_disabled(m->blocked[i].pte));
@@ -253,7 +253,7 @@ static void two_iommus(struct kunit *test)
 	m->count = 0;
 	add(test, 0, 1, 7, PASID_ENTRY_PGTT_SL_ONLY);
 	add(test, 1, 1, 7, PASID_ENTRY_PGTT_SL_ONLY);
-	intel_pasid_block_entries(m->blocks, m->count);
+	intel_pasid_block_entries(m->batch, m->count);
 	for (n = 0; n < TEST_DEVICES; n++)
 		KUNIT_EXPECT_EQ(test, PASID_PTE_FPD,
 				intel_pasid_get_entry(&m->pdev[n].dev, 1)->val[0]);
