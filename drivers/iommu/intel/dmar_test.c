@@ -411,7 +411,6 @@ static int dmar_test_init(struct kunit *test)
 	hw->iommu.reg = (__force void __iomem *)hw->reg;
 	hw->iommu.ecap = width->ecap;
 	hw->iommu.qi = &hw->qi;
-	raw_spin_lock_init(&hw->qi.room_lock);
 	raw_spin_lock_init(&hw->qi.q_lock);
 	hw->qi.desc = hw->desc;
 	hw->qi.desc_status = hw->status;
