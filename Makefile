@@ -7,7 +7,7 @@ help: ## this list
 	@echo 'make <target>:'
 	@sed -n 's/^\([a-z]*\):.*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 12 | sed 's/^/  /'
 	@echo
-	@echo 'KSRC=/path    a kernel tree of your own instead of Debian'\''s linux-source-6.12'
+	@echo 'KSRC=/path    a kernel tree of your own instead of Debian'\''s linux-source-7.3'
 	@echo 'DISTDIR=/path a folder of QEMU source archives to use before downloading'
 	@echo 'JOBS=n        parallel compilations (default: all processors)'
 
