@@ -77,14 +77,13 @@ apply() {
 		{ say "${1#"$top"/} does not apply: the hunk is named above (file:line)"; return 1; }
 }
 
-# commit <parent>: what is in the index, with the message on stdin; prints the commit
+# commit <parent>: the index, with the message on stdin; prints the commit
 commit() { git stripspace | git commit-tree "$(git write-tree)" -p "$1" -F -; }
 
-# commit_patch <parent> <patch> [<name>]: applies the patch and commits the index, with the patch's author and message;
-# prints the commit. With a name, a line 'Patch: <name>' replaces the lines 'Adds:' of the message.
+# commit_patch <parent> <patch> [<name>]: the index, with the patch's author and message; prints the commit. With a name, a
+# line 'Patch: <name>' replaces the lines 'Adds:' of the message.
 commit_patch() {
 	local message
-	apply "$2" || return 1
 	message=$(message "$2")
 	[ -n "$message" ] || { say "$2 has no description"; return 1; }
 	[ -z "${3:-}" ] || message=$(sed '/^Adds:/d' <<<"$message" | git interpret-trailers --trailer "Patch: $3")
