@@ -10,18 +10,14 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "../kselftest_harness.h"
+#include "test_util.h"
 #include "vfio_util.h"
-
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 600
 
 #define ROOT	"/sys/fs/cgroup"
 #define TOP	ROOT "/ioasid_test"
 #define INNER	TOP "/inner"
 
-/* Numbers that nothing else on the machine uses */
-#define ID	0x60000
+/* The range that is allocated from has more ids */
 #define IDS	16
 
 /* A value of a flat-keyed file of the controller, or -1 */

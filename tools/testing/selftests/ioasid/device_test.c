@@ -22,33 +22,8 @@
 #include <termios.h>
 #include <linux/pci_regs.h>
 #include <linux/serial.h>
-#include <linux/vfio.h>
 
-#include "../kselftest_harness.h"
-#include "vfio_util.h"
-#include "pasid-test.h"
-
-/* The emulated machine may be very slow */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 600
-
-#define ID		0x60000
-#define OTHER_ID	0x60001
-
-/* Each process has addresses of its own, as in vfio_test.c */
-#define IOVA		(0x100000000ULL + ((__u64)(getpid() & 0xfff) << 24))
-
-#define QUEUE		0
-#define PATTERN		0x1111000000000000ULL
-#define PATTERN_MASK	0xffff000000000000ULL
-/* us between two transfers */
-#define PERIOD		100
-/* So many transfers are DMA that goes on, so many refused ones DMA that does not */
-#define SOME		50
-#define REFUSED		20
-
-#define TAGGED		0
-#define FLAG_NO_PASID		VFIO_DEVICE_IOASID_NO_PASID
+#include "dma_test_util.h"
 
 #define PCI_DEVICES	"/sys/bus/pci/devices"
 #define PATH_SIZE	128
@@ -148,21 +123,9 @@ static bool was_requested(int event)
 
 /* Attachments, numbers, DMA */
 
-static int attachments_of(int fd, __u32 id)
-{
-	struct ioasid_cmd_query query;
-
-	return ioasid_query(fd, id, &query) ?: (int)query.attachments;
-}
-
-static __u32 pasid_of(__u32 flags)
-{
-	return flags & FLAG_NO_PASID ? NO_PASID : ID;
-}
-
 static void fill(const struct vfio_dev *dev, __u32 flags)
 {
-	queue_fill_repeat(dev, QUEUE, pasid_of(flags), IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(dev, QUEUE, pasid_of(flags, ID), IOVA, PATTERN, PERIOD_US);
 }
 
 /* The same with requests that the device has had translated, and caches */
@@ -174,17 +137,6 @@ static void fill_by_ats(const struct vfio_dev *dev, __u32 flags)
 	queue_write32(dev, QUEUE, PASID_TEST_Q_CTRL,
 		      PASID_TEST_CTRL_RUN | PASID_TEST_CTRL_REPEAT | PASID_TEST_CTRL_ATS);
 }
-
-static int stays_blocked(const struct vfio_dev *dev, const void *page)
-{
-	struct still still;
-
-	still_take(&still, dev, QUEUE, page);
-	return still_check(&still, dev, QUEUE, page, REFUSED);
-}
-
-#define EXPECT_DMA(dev)			EXPECT_EQ(0, queue_wait_good(dev, QUEUE, SOME))
-#define EXPECT_NO_DMA(dev, page)	EXPECT_EQ(0, stays_blocked(dev, page))
 
 /* Open the device behind @dev->bdf, and let @page be seen by it */
 static int open_and_map(struct vfio_dev *dev, void *page)
@@ -216,10 +168,10 @@ static void start(struct __test_metadata *_metadata, struct user *user, const st
 	ASSERT_EQ(ID, ioasid_alloc(user->fd, ID, ID));
 	ASSERT_EQ(0, vfio_attach(user->dev.device, user->fd, ID, state->flags));
 	fill(&user->dev, state->flags);
-	ASSERT_EQ(0, queue_wait_good(&user->dev, QUEUE, SOME));
+	ASSERT_EQ(0, queue_wait_good(&user->dev, QUEUE, NR_TRANSFERS));
 	if (state->parked) {
 		ASSERT_EQ(0, ioasid_free(user->fd, ID));
-		ASSERT_EQ(0, stays_blocked(&user->dev, user->page));
+		ASSERT_EQ(0, stays_blocked(&user->dev, QUEUE, user->page));
 	}
 }
 
@@ -229,9 +181,9 @@ static void expect_as_before(struct __test_metadata *_metadata, struct user *use
 	EXPECT_EQ(1, attachments_of(user->fd, ID));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 	if (state->parked) {
-		EXPECT_NO_DMA(&user->dev, user->page);
+		EXPECT_NO_DMA(&user->dev, QUEUE, user->page);
 	} else {
-		EXPECT_DMA(&user->dev);
+		EXPECT_DMA(&user->dev, QUEUE);
 	}
 }
 
@@ -287,33 +239,6 @@ static int start_elsewhere(struct __test_metadata *_metadata, struct user *user,
 	}
 	close(pipes[0]);
 	return child;
-}
-
-/* What each test watches */
-struct watch {
-	int kmsg;
-	int numbers;
-};
-
-static int watch_begin(struct watch *watch)
-{
-	watch->numbers = ioasid_count(NULL);
-	if (watch->numbers < 0)
-		return watch->numbers;
-	watch->kmsg = kmsg_open();
-	return watch->kmsg < 0 ? watch->kmsg : 0;
-}
-
-static void expect_clean(struct __test_metadata *_metadata, struct watch *watch)
-{
-	struct kmsg_found found;
-
-	EXPECT_TRUE(wait_for(ioasid_count(NULL) == watch->numbers));
-	EXPECT_EQ(0, kmsg_read(watch->kmsg, &found));
-	EXPECT_EQ(0, found.nr) {
-		TH_LOG("the kernel log has: %s", found.first);
-	}
-	close(watch->kmsg);
 }
 
 /*
@@ -398,7 +323,7 @@ static void expect_works_again(struct __test_metadata *_metadata, FIXTURE_DATA(r
 	ASSERT_EQ(0, bring_back(self->user.dev.bdf));
 	start(_metadata, &self->user, &active);
 	ASSERT_EQ(0, ioasid_free(self->user.fd, ID));
-	EXPECT_NO_DMA(&self->user.dev, self->user.page);
+	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 	vfio_close_device(&self->user.dev);
 	EXPECT_EQ(0, ioasid_try(ID));
 }
@@ -432,7 +357,7 @@ TEST_F(removed, waits_though_the_set_is_closed_which_blocks_dma_and_parks_the_nu
 	start(_metadata, &self->user, &variant->state);
 	expect_wait(_metadata, self, &variant->state);
 	close_set(&self->user);
-	EXPECT_NO_DMA(&self->user.dev, self->user.page);
+	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 	EXPECT_EQ(1, ioasid_count("parked"));
 	EXPECT_TRUE(still_runs(self->remover));
 	vfio_close_device(&self->user.dev);
@@ -592,7 +517,7 @@ TEST_F(peer, that_comes_later_changes_nothing_for_the_first)
 	expect_as_before(_metadata, &self->user, &variant->state);
 	if (!variant->state.parked) {
 		EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
-		EXPECT_NO_DMA(&self->user.dev, self->user.page);
+		EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 	}
 	vfio_close_device(&self->user.dev);
 	EXPECT_EQ(0, ioasid_try(ID));
@@ -638,10 +563,10 @@ TEST_F(peer, that_stays_does_not_open_the_first_one_when_that_comes_back)
 	fill(&other, FLAG_NO_PASID);
 	if (!variant->state.parked) {
 		/* What is blocked for one must not come back through the other */
-		EXPECT_DMA(&other);
+		EXPECT_DMA(&other, QUEUE);
 		EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
 	}
-	EXPECT_NO_DMA(&other, self->user.page);
+	EXPECT_NO_DMA(&other, QUEUE, self->user.page);
 	vfio_close_device(&other);
 	vfio_close_device(&self->user.dev);
 	EXPECT_EQ(0, ioasid_try(ID));
@@ -650,7 +575,7 @@ TEST_F(peer, that_stays_does_not_open_the_first_one_when_that_comes_back)
 	ASSERT_EQ(0, vfio_open_device(&self->user.dev));
 	ASSERT_EQ(0, vfio_map_bar(&self->user.dev));
 	fill(&self->user.dev, FLAG_NO_PASID);
-	EXPECT_NO_DMA(&self->user.dev, self->user.page);
+	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
 }
 
@@ -758,7 +683,7 @@ FIXTURE_SETUP(reset)
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->user.dev.bdf));
 	start(_metadata, &self->user, &active);
 	variant->fill(&self->user.dev, variant->flags);
-	ASSERT_EQ(0, queue_wait_good(&self->user.dev, QUEUE, SOME));
+	ASSERT_EQ(0, queue_wait_good(&self->user.dev, QUEUE, NR_TRANSFERS));
 }
 
 FIXTURE_TEARDOWN(reset)
@@ -788,20 +713,20 @@ TEST_F(reset, ends_dma_which_works_again_when_it_is_started)
 	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
 	EXPECT_EQ(1, attachments_of(self->user.fd, ID));
 	variant->fill(&self->user.dev, variant->flags);
-	EXPECT_DMA(&self->user.dev);
+	EXPECT_DMA(&self->user.dev, QUEUE);
 	EXPECT_EQ(variant->fill == fill_by_ats, used_ats(&self->user.dev));
 	ASSERT_EQ(0, ioasid_free(self->user.fd, ID));
-	EXPECT_NO_DMA(&self->user.dev, self->user.page);
+	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 }
 
 TEST_F(reset, does_not_open_what_is_blocked)
 {
 	ASSERT_EQ(0, ioasid_free(self->user.fd, ID));
-	EXPECT_NO_DMA(&self->user.dev, self->user.page);
+	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 	ASSERT_EQ(0, variant->reset(&self->user.dev));
 	EXPECT_EQ(PASID_AND_ATS, enabled_of(self->user.dev.bdf));
 	variant->fill(&self->user.dev, variant->flags);
-	EXPECT_NO_DMA(&self->user.dev, self->user.page);
+	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
 	EXPECT_EQ(-ENOENT, vfio_detach(self->user.dev.device, ID, variant->flags ^ FLAG_NO_PASID));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
@@ -834,7 +759,7 @@ TEST_F(reset, and_free_at_once_block_it)
 	ASSERT_EQ(0, pthread_join(self->thread, &ret));
 	EXPECT_EQ(NULL, ret);
 	variant->fill(&self->user.dev, variant->flags);
-	EXPECT_NO_DMA(&self->user.dev, self->user.page);
+	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
 }
 
@@ -1063,7 +988,7 @@ static void expect_next_works(struct __test_metadata *_metadata, FIXTURE_DATA(sl
 	ASSERT_EQ(0, plug(self->user.dev.bdf));
 	start(_metadata, &self->user, &active);
 	ASSERT_EQ(0, ioasid_free(self->user.fd, ID));
-	EXPECT_NO_DMA(&self->user.dev, self->user.page);
+	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 }
 
 TEST_F(slot, device_is_let_go_of_when_it_is_to_be_pulled_out)

@@ -25,7 +25,6 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-#include <linux/vfio.h>
 
 #include "../kselftest.h"
 #include "vfio_util.h"
@@ -36,7 +35,6 @@
 #define PERIOD		100
 #define PATTERN		0x01d0000000000000ULL
 #define NEXT_PATTERN	0x02e0000000000000ULL
-#define PATTERN_MASK	0xffff000000000000ULL
 
 /* So many transfers show that DMA goes on, so many refused ones that it does not */
 #define MANY		1000
@@ -125,16 +123,6 @@ wrong(struct life *life, const char *fmt, ...)
 	return -1;
 }
 
-static __u64 word_of(const void *page)
-{
-	return __atomic_load_n((const __u64 *)page, __ATOMIC_SEQ_CST);
-}
-
-static __u32 pasid_of(const struct life *life)
-{
-	return life->flags & VFIO_DEVICE_IOASID_NO_PASID ? NO_PASID : life->id;
-}
-
 /* What the kernel and the hardware say of faults since the mark of @kmsg */
 static int count_faults(struct life *life, int kmsg)
 {
@@ -178,11 +166,11 @@ static int begin_dma(struct life *life, struct vfio_dev *dev, int fd, void *page
 	ret = vfio_attach(dev->device, fd, life->id, life->flags);
 	if (ret)
 		return wrong(life, "the device cannot be attached: %s", strerror(-ret));
-	queue_fill_repeat(dev, QUEUE, pasid_of(life), IOVA, pattern, PERIOD);
+	queue_fill_repeat(dev, QUEUE, pasid_of(life->flags, life->id), IOVA, pattern, PERIOD);
 	ret = queue_wait_good(dev, QUEUE, MANY);
 	if (ret)
 		return wrong(life, "DMA does not work: %s", strerror(-ret));
-	if ((word_of(page) & PATTERN_MASK) != pattern)
+	if (!is_filled(page, pattern))
 		return wrong(life, "DMA went elsewhere");
 	return 0;
 }
@@ -424,7 +412,7 @@ static int live(struct life *life, int kmsg)
 		return wrong(life, "the next owner failed");
 	if (memcmp(last, page, PAGE))
 		return wrong(life, "the next owner's DMA went to the first owner's page");
-	if ((word_of(next_page) & PATTERN_MASK) != NEXT_PATTERN)
+	if (!is_filled(next_page, NEXT_PATTERN))
 		return wrong(life, "the next owner's page is not filled");
 	say("memory", "first page as it was: %#llx, new page: %#llx", word_of(page),
 	    word_of(next_page));
@@ -484,8 +472,8 @@ int main(int argc, char **argv)
 		const char *kind;
 		__u32 flags;
 	} lives[] = {
-		{ "no_pasid", VFIO_DEVICE_IOASID_NO_PASID },
-		{ "tagged", 0 },
+		{ "no_pasid", FLAG_NO_PASID },
+		{ "tagged", TAGGED },
 	};
 	char results[ARRAY_SIZE(lives)][1024];
 	bool tap = false, good[ARRAY_SIZE(lives)];

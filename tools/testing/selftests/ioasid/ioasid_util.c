@@ -19,8 +19,6 @@
 
 #include "ioasid_util.h"
 
-#define NUMBERS_PATH	"/sys/kernel/debug/iommu/ioasid/numbers"
-
 __u64 now_ms(void)
 {
 	struct timespec ts;
@@ -85,6 +83,48 @@ int ioasid_query(int fd, __u32 id, struct ioasid_cmd_query *query)
 	query->size = sizeof(*query);
 	query->id = id;
 	return do_ioctl(fd, IOASID_QUERY, query);
+}
+
+int pasid_bits_of(int fd)
+{
+	struct ioasid_cmd_info info;
+
+	return ioasid_info(fd, &info) ?: (int)info.pasid_bits;
+}
+
+int quota_of(int fd)
+{
+	struct ioasid_cmd_info info;
+
+	return ioasid_info(fd, &info) ?: (int)info.quota;
+}
+
+int active_of(int fd)
+{
+	struct ioasid_cmd_info info;
+
+	return ioasid_info(fd, &info) ?: (int)info.active;
+}
+
+int parked_of(int fd)
+{
+	struct ioasid_cmd_info info;
+
+	return ioasid_info(fd, &info) ?: (int)info.parked;
+}
+
+int state_of(int fd, __u32 id)
+{
+	struct ioasid_cmd_query query;
+
+	return ioasid_query(fd, id, &query) ?: (int)query.state;
+}
+
+int attachments_of(int fd, __u32 id)
+{
+	struct ioasid_cmd_query query;
+
+	return ioasid_query(fd, id, &query) ?: (int)query.attachments;
 }
 
 int read_file(const char *path, char *buf, size_t size)
@@ -188,7 +228,7 @@ static int numbers_read(const __u32 *id, const char *state, char *line, size_t s
 	int nr = 0;
 	FILE *f;
 
-	f = fopen(NUMBERS_PATH, "re");
+	f = fopen(IOASID_LIST, "re");
 	if (!f)
 		return -errno;
 	while (fgets(buf, sizeof(buf), f)) {

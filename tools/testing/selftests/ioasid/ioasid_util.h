@@ -44,6 +44,15 @@ int ioasid_alloc(int fd, __u32 min, __u32 max);
 int ioasid_free(int fd, __u32 id);
 int ioasid_query(int fd, __u32 id, struct ioasid_cmd_query *query);
 
+/* What INFO says of a set */
+int pasid_bits_of(int fd);
+int quota_of(int fd);
+int active_of(int fd);
+int parked_of(int fd);
+/* What QUERY says of an IOASID */
+int state_of(int fd, __u32 id);
+int attachments_of(int fd, __u32 id);
+
 /* The quota of sets that are opened from now on */
 #define PARAM_QUOTA	"/sys/module/ioasid_user/parameters/quota"
 /* How many attachments a VFIO group may have */
@@ -54,6 +63,9 @@ int param_set(const char *path, unsigned int value);
 
 /* Whether an owner that comes now gets the number: it is allocated and freed */
 int ioasid_try(__u32 id);
+
+#define IOASID_DEBUGFS	"/sys/kernel/debug/iommu/ioasid"
+#define IOASID_LIST	IOASID_DEBUGFS "/numbers"
 
 /*
  * debugfs' list of all numbers: how many lines have the word @state ("active",

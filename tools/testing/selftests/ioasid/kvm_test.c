@@ -20,36 +20,17 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <linux/vfio.h>
 
-#include "../kselftest_harness.h"
+#include "dma_test_util.h"
 #include "kvm_util.h"
-#include "vfio_util.h"
-#include "pasid-test.h"
-
-/* The emulated machine may be very slow */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 1500
-
-/* Numbers that nothing else on the machine uses */
-#define ID		0x60000
-#define OTHER_ID	0x60001
-#define MORE_IDS	0x60010
 
 /* The guest's */
 #define GUEST		7
 #define OTHER_GUEST	0xfffff
 #define GUEST_END	0x100000
 
-/* So many rounds are a guest that runs */
-#define SOME		1000
-
-static int state_of(int fd, __u32 id)
-{
-	struct ioasid_cmd_query query;
-
-	return ioasid_query(fd, id, &query) ?: (int)query.state;
-}
+/* A guest that runs counts so far */
+#define GUEST_ROUNDS	1000
 
 static int references_of(int fd, __u32 id)
 {
@@ -812,7 +793,7 @@ TEST_F(kvm, a_set_that_was_passed_on_is_parked_by_its_last_close)
  */
 
 #define TRACE		"/sys/kernel/tracing/instances/kvm_test"
-#define ID_TEXT		"id=393216 "
+#define ID_TEXT		"id=" STR(ID) " "
 
 /* What the processes of one life share */
 struct life {
@@ -830,7 +811,7 @@ static int trace_begin(void)
 	rmdir(TRACE);
 	if (mkdir(TRACE, 0700))
 		return -errno;
-	return write_file(TRACE "/events/ioasid/filter", "id == 393216") ?:
+	return write_file(TRACE "/events/ioasid/filter", "id == " STR(ID)) ?:
 	       write_file(TRACE "/events/ioasid/enable", "1") ?:
 	       write_file(TRACE "/events/signal/signal_generate/filter", "sig == 9") ?:
 	       write_file(TRACE "/events/signal/signal_generate/enable", "1") ?:
@@ -933,7 +914,7 @@ TEST(a_guest_runs_on_when_the_owner_is_killed)
 	close(sock[0]);
 
 	ASSERT_EQ(0, wait_byte(sock[1]));
-	ASSERT_EQ(0, guest_wait(memory, SOME));
+	ASSERT_EQ(0, guest_wait(memory, GUEST_ROUNDS));
 	EXPECT_TRUE(line_has(ID, " active refs 2 "));
 	mark("the owner is killed");
 	kill_and_reap(owner);
@@ -943,7 +924,7 @@ TEST(a_guest_runs_on_when_the_owner_is_killed)
 	EXPECT_TRUE(line_has(ID, " held by kvm ("));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 	mark("a stranger does not get the number");
-	EXPECT_EQ(0, guest_wait(memory, SOME));
+	EXPECT_EQ(0, guest_wait(memory, GUEST_ROUNDS));
 	mark("the guest has run on");
 
 	ASSERT_EQ(0, send_byte(sock[1]));
@@ -1018,7 +999,7 @@ TEST_F(seed, a_guest_runs_on_with_a_parked_number_until_its_vm_goes)
 
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, runner_start(&runner, &self->vm));
-	ASSERT_EQ(0, guest_wait(self->memory, SOME));
+	ASSERT_EQ(0, guest_wait(self->memory, GUEST_ROUNDS));
 
 	if (variant->close) {
 		close(self->fd);
@@ -1027,7 +1008,7 @@ TEST_F(seed, a_guest_runs_on_with_a_parked_number_until_its_vm_goes)
 		ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	}
 	EXPECT_TRUE(line_has(ID, " parked refs 1 "));
-	EXPECT_EQ(0, guest_wait(self->memory, SOME));
+	EXPECT_EQ(0, guest_wait(self->memory, GUEST_ROUNDS));
 	EXPECT_EQ(0, runner.returns);
 	EXPECT_EQ(ID, vm_ioasid_lookup(self->vm.dev, GUEST));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
@@ -1046,10 +1027,10 @@ TEST_F(seed, a_guest_runs_on_when_its_number_is_taken_away)
 	ASSERT_EQ(0, runner_start(&runner, &self->vm));
 	for (i = 0; i < 20; i++) {
 		ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST + i));
-		ASSERT_EQ(0, guest_wait(self->memory, SOME));
+		ASSERT_EQ(0, guest_wait(self->memory, GUEST_ROUNDS));
 		ASSERT_EQ(0, vm_ioasid_del(self->vm.dev, GUEST + i));
 	}
-	EXPECT_EQ(0, guest_wait(self->memory, SOME));
+	EXPECT_EQ(0, guest_wait(self->memory, GUEST_ROUNDS));
 	EXPECT_EQ(0, runner.returns);
 	runner_stop(&runner);
 }
@@ -1080,15 +1061,12 @@ static const char *const event_names[NR_EVENTS] = {
 
 #define NR_ORDERS	5040
 
-#define IOVA		0x40000000ULL
-#define QUEUE		0
-#define PATTERN		0x3333000000000000ULL
-/* us between two transfers */
-#define PERIOD		50
-/* So many transfers are DMA that goes on, or is refused */
-#define A_FEW		2
-/* So long a reader of debugfs takes, and not for ever */
-#define LIST_MS		2000
+/* Time between two transfers of the queue */
+#define ORDER_PERIOD_US		50
+/* DMA that works does so many transfers, of blocked DMA so many are refused */
+#define ORDER_TRANSFERS		2
+/* A reader of debugfs holds an IOASID no longer than that */
+#define LIST_MS			2000
 
 struct bench {
 	__u32 id;
@@ -1130,11 +1108,6 @@ static bool differs(struct bench *bench, const char *what, int expected, int see
 	return seen != expected && wrong(bench, what, seen);
 }
 
-static __u64 word_of(const void *page)
-{
-	return __atomic_load_n((const __u64 *)page, __ATOMIC_SEQ_CST);
-}
-
 static int bench_open(struct bench *bench, enum role role, bool alone)
 {
 	int ret;
@@ -1143,7 +1116,7 @@ static int bench_open(struct bench *bench, enum role role, bool alone)
 		.id = role == ROLE_PASID_A ? ID : OTHER_ID, .alone = alone,
 		.dev = VFIO_DEV_CLOSED, .vm = VM_CLOSED, .fd = -1, .device = -1,
 	};
-	bench->numbers = open("/sys/kernel/debug/iommu/ioasid/numbers", O_RDONLY | O_CLOEXEC);
+	bench->numbers = open(IOASID_LIST, O_RDONLY | O_CLOEXEC);
 	bench->kmsg = kmsg_open();
 	bench->page = page_new();
 	bench->memory = vm_memory_new();
@@ -1206,7 +1179,7 @@ static bool bench_sees(struct bench *bench, bool good)
 		good ? queue_good : queue_failed;
 	__u64 from = nr(&bench->dev, QUEUE), start = now_ms();
 
-	while (nr(&bench->dev, QUEUE) < from + A_FEW) {
+	while (nr(&bench->dev, QUEUE) < from + ORDER_TRANSFERS) {
 		if (now_ms() - start > DEADLINE_MS)
 			return false;
 		sched_yield();
@@ -1248,7 +1221,7 @@ static int order_begin(struct bench *bench, unsigned int nr)
 	if (differs(bench, "ADD", 0, vm_ioasid_add(bench->vm.dev, bench->fd, bench->id, GUEST)))
 		return -1;
 	queue_fill_repeat(&bench->dev, QUEUE, bench->id, IOVA, PATTERN + ((__u64)nr << 32),
-			  PERIOD);
+			  ORDER_PERIOD_US);
 	if (differs(bench, "DMA", true, bench_sees(bench, true)))
 		return -1;
 	return 0;
@@ -1560,7 +1533,7 @@ static int racer_stop_guest(struct racer *racer)
 
 	if (racer->vm.vcpu < 0)
 		return 0;
-	ret = guest_wait(racer->race->memory, SOME);
+	ret = guest_wait(racer->race->memory, GUEST_ROUNDS);
 	runner_stop(&racer->runner);
 	vm_close_vcpu(&racer->vm);
 	return racer->runner.returns ? -EPROTO : ret;

@@ -14,24 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <linux/const.h>
-#include <linux/vfio.h>
 
-#include "../kselftest_harness.h"
-#include "vfio_util.h"
-
-/* The emulated machine may be very slow */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 600
-
-#define ID		0x70000
-#define IOVA		0x100000000ULL
-#define QUEUE		0
-#define PATTERN		0x1111000000000000ULL
-#define PERIOD		100
-#define SOME		50
-
-#define TAGGED		0
-#define FLAG_NO_PASID		VFIO_DEVICE_IOASID_NO_PASID
+#include "dma_test_util.h"
 
 #define REGISTERS	"/sys/kernel/debug/iommu/intel/iommu_regset"
 #define GSTS_TRANSLATES	_BITULL(31)
@@ -120,9 +104,8 @@ static void expect_refused(struct __test_metadata *_metadata, int device, int fd
 FIXTURE(legacy) {
 	struct vfio_dev dev;
 	void *page;
+	struct watch watch;
 	int fd;
-	int kmsg;
-	int numbers;
 };
 
 FIXTURE_SETUP(legacy)
@@ -134,10 +117,7 @@ FIXTURE_SETUP(legacy)
 	ASSERT_EQ(0, vtd_register("RTADDR", &value));
 	ASSERT_FALSE(value & RTADDR_SCALABLE);
 
-	self->numbers = ioasid_count(NULL);
-	ASSERT_LE(0, self->numbers);
-	self->kmsg = kmsg_open();
-	ASSERT_LE(0, self->kmsg);
+	ASSERT_EQ(0, watch_begin(&self->watch));
 	self->page = page_new();
 	ASSERT_NE(NULL, self->page);
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
@@ -149,16 +129,11 @@ FIXTURE_SETUP(legacy)
 
 FIXTURE_TEARDOWN(legacy)
 {
-	struct kmsg_found found;
-
 	vfio_close(&self->dev);
 	close(self->fd);
-	EXPECT_EQ(self->numbers, ioasid_count(NULL));
-	EXPECT_EQ(0, kmsg_read(self->kmsg, &found));
-	EXPECT_EQ(0, found.nr) {
-		TH_LOG("the kernel log has: %s", found.first);
-	}
-	close(self->kmsg);
+	/* At once: nothing was attached */
+	EXPECT_EQ(self->watch.nr_ioasids, ioasid_count(NULL));
+	expect_clean(_metadata, &self->watch);
 }
 
 TEST_F(legacy, mode_gives_numbers)
@@ -170,14 +145,14 @@ TEST_F(legacy, mode_gives_numbers)
 /* Nor does it become blocked, when a number that could not be attached is freed */
 TEST_F(legacy, mode_refuses_attachments_and_leaves_dma_alone)
 {
-	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
-	EXPECT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
+	EXPECT_DMA(&self->dev, QUEUE);
 	expect_refused(_metadata, self->dev.device, self->fd, TAGGED);
 	expect_refused(_metadata, self->dev.device, self->fd, FLAG_NO_PASID);
-	EXPECT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
+	EXPECT_DMA(&self->dev, QUEUE);
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(0, ioasid_try(ID));
-	EXPECT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
+	EXPECT_DMA(&self->dev, QUEUE);
 }
 
 TEST_F(legacy, mode_refuses_attachments_of_a_device_without_pasid)

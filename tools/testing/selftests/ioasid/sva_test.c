@@ -24,30 +24,19 @@
 #include <unistd.h>
 #include <linux/const.h>
 
-#include "../kselftest_harness.h"
-#include "vfio_util.h"
-#include "pasid-test.h"
-
-/* The emulated machine may be very slow */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 600
+#include "dma_test_util.h"
 
 #define ECAP		"/sys/class/iommu/dmar0/intel-iommu/ecap"
 #define ECAP_FLTS	_BITULL(47)
-
-#define PATTERN		0x3333000000000000ULL
-#define PATTERN_MASK	0xffff000000000000ULL
 
 /* The queues of the process under test, of one device; the test's is the last */
 #define QUEUES		6
 #define OUR_QUEUE	7
 
-/* us between two transfers */
-#define PERIOD		50
-/* So many transfers are DMA that goes on */
-#define SOME		50
-/* So many refused ones are DMA that does not */
-#define REFUSED		20
+/* Time between two transfers of a queue */
+#define QUEUE_PERIOD_US	50
+/* Pages: more than the kernel flushes one by one */
+#define NR_PAGES	50
 
 #define ATS		PASID_TEST_CTRL_ATS
 #define PRI		PASID_TEST_CTRL_PRI
@@ -105,11 +94,6 @@ static void *pages_new(unsigned int nr)
 	return pages == MAP_FAILED ? NULL : pages;
 }
 
-static bool is_filled(const void *page)
-{
-	return (__atomic_load_n((const __u64 *)page, __ATOMIC_SEQ_CST) & PATTERN_MASK) == PATTERN;
-}
-
 static bool is_resident(void *page)
 {
 	unsigned char there = 0;
@@ -128,7 +112,7 @@ static void fill(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, co
 	queue_write64(dev, queue, PASID_TEST_Q_PATTERN, PATTERN);
 	queue_write32(dev, queue, PASID_TEST_Q_LEN, PAGE);
 	queue_write32(dev, queue, PASID_TEST_Q_DIR, PASID_TEST_DIR_FILL);
-	queue_write32(dev, queue, PASID_TEST_Q_PERIOD, PERIOD);
+	queue_write32(dev, queue, PASID_TEST_Q_PERIOD, QUEUE_PERIOD_US);
 	queue_write32(dev, queue, PASID_TEST_Q_CTRL, ctrl | PASID_TEST_CTRL_RUN);
 }
 
@@ -142,22 +126,11 @@ static __u64 atc_hits(const struct vfio_dev *dev, unsigned int queue)
 	return queue_read64(dev, queue, PASID_TEST_Q_ATC_HITS);
 }
 
-#define EXPECT_QUIET(kmsg)						\
-do {									\
-	struct kmsg_found __found;					\
-									\
-	EXPECT_EQ(0, kmsg_read(kmsg, &__found));			\
-	EXPECT_EQ(0, __found.nr) {					\
-		TH_LOG("the kernel log has: %s", __found.first);	\
-	}								\
-} while (0)
-
 /* Two devices to which this process is bound */
 FIXTURE(sva) {
 	struct vfio_dev dev[2];
 	__u32 pasid;
-	int numbers;
-	int kmsg;
+	struct watch watch;
 };
 
 static bool has_first_level(void)
@@ -203,10 +176,7 @@ static void sva_begin(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self
 {
 	self->dev[0] = (struct vfio_dev)VFIO_DEV_CLOSED;
 	self->dev[1] = (struct vfio_dev)VFIO_DEV_CLOSED;
-	self->numbers = ioasid_count(NULL);
-	ASSERT_LE(0, self->numbers);
-	self->kmsg = kmsg_open();
-	ASSERT_LE(0, self->kmsg);
+	ASSERT_EQ(0, watch_begin(&self->watch));
 	/* Not skipped: nothing else would tell that SVA is never tested */
 	ASSERT_TRUE(has_first_level());
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->dev[0].bdf));
@@ -217,10 +187,9 @@ static void sva_begin(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self
 static void sva_end(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self)
 {
 	EXPECT_EQ(0, sva_give_back(self));
-	EXPECT_QUIET(self->kmsg);
 	/* All but that of this process, whose mm lives */
-	EXPECT_TRUE(wait_for(ioasid_count(NULL) <= self->numbers + 1));
-	close(self->kmsg);
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) <= self->watch.nr_ioasids + 1));
+	watch_end(_metadata, &self->watch);
 }
 
 FIXTURE_SETUP(sva)
@@ -241,8 +210,8 @@ TEST_F(sva, dma_reaches_memory_by_its_virtual_address)
 	/* Untranslated requests cannot ask for a page */
 	*page = 1;
 	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, REPEAT);
-	EXPECT_EQ(0, queue_wait_good(&self->dev[0], OUR_QUEUE, SOME));
-	EXPECT_TRUE(is_filled(page));
+	EXPECT_EQ(0, queue_wait_good(&self->dev[0], OUR_QUEUE, NR_TRANSFERS));
+	EXPECT_TRUE(is_filled(page, PATTERN));
 	EXPECT_EQ(0, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_ATS_REQUESTS));
 }
 
@@ -253,9 +222,9 @@ TEST_F(sva, translations_are_cached)
 	ASSERT_NE(NULL, page);
 	*page = 1;
 	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, REPEAT | ATS);
-	EXPECT_EQ(0, queue_wait_good(&self->dev[0], OUR_QUEUE, SOME));
-	EXPECT_TRUE(is_filled(page));
-	EXPECT_LE(SOME / 2, atc_hits(&self->dev[0], OUR_QUEUE));
+	EXPECT_EQ(0, queue_wait_good(&self->dev[0], OUR_QUEUE, NR_TRANSFERS));
+	EXPECT_TRUE(is_filled(page, PATTERN));
+	EXPECT_LE(NR_TRANSFERS / 2, atc_hits(&self->dev[0], OUR_QUEUE));
 }
 
 TEST_F(sva, a_page_that_is_not_there_is_asked_for)
@@ -267,7 +236,7 @@ TEST_F(sva, a_page_that_is_not_there_is_asked_for)
 	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, ATS | PRI);
 	EXPECT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
 	EXPECT_TRUE(is_resident(page));
-	EXPECT_TRUE(is_filled(page));
+	EXPECT_TRUE(is_filled(page, PATTERN));
 	EXPECT_EQ(1, queue_good(&self->dev[0], OUR_QUEUE));
 	EXPECT_LE(1, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
 	EXPECT_EQ(0, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_INVALID));
@@ -279,10 +248,10 @@ TEST_F(sva, a_page_that_is_replaced_is_asked_for_again)
 	unsigned int i;
 
 	ASSERT_NE(NULL, page);
-	for (i = 0; i < SOME; i++) {
+	for (i = 0; i < NR_PAGES; i++) {
 		fill(&self->dev[0], OUR_QUEUE, self->pasid, page, ATS | PRI);
 		ASSERT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
-		ASSERT_TRUE(is_filled(page));
+		ASSERT_TRUE(is_filled(page, PATTERN));
 		ASSERT_LE(1, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
 		ASSERT_EQ(0, madvise(page, PAGE, MADV_DONTNEED));
 		ASSERT_FALSE(is_resident(page));
@@ -292,21 +261,21 @@ TEST_F(sva, a_page_that_is_replaced_is_asked_for_again)
 /* More pages than the kernel flushes one by one */
 TEST_F(sva, many_pages_that_are_replaced_are_asked_for_again)
 {
-	char *pages = pages_new(SOME);
+	char *pages = pages_new(NR_PAGES);
 	unsigned int i, round;
 
 	ASSERT_NE(NULL, pages);
 	for (round = 0; round < 2; round++) {
-		for (i = 0; i < SOME; i++) {
+		for (i = 0; i < NR_PAGES; i++) {
 			fill(&self->dev[0], OUR_QUEUE, self->pasid, pages + i * PAGE, ATS | PRI);
 			ASSERT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
 			EXPECT_EQ(1, queue_good(&self->dev[0], OUR_QUEUE));
 			EXPECT_EQ(0, atc_hits(&self->dev[0], OUR_QUEUE)) {
 				TH_LOG("page %u of round %u is still cached", i, round);
 			}
-			ASSERT_TRUE(is_filled(pages + i * PAGE));
+			ASSERT_TRUE(is_filled(pages + i * PAGE, PATTERN));
 		}
-		ASSERT_EQ(0, madvise(pages, SOME * PAGE, MADV_DONTNEED));
+		ASSERT_EQ(0, madvise(pages, NR_PAGES * PAGE, MADV_DONTNEED));
 	}
 }
 
@@ -542,14 +511,14 @@ FIXTURE_SETUP(killed)
 	self->fds[1] = -1;
 	ret = victim_start(&self->victim, self->sva.dev, variant->ctrl, variant->act, self->fds);
 	for (i = 0; !ret && i < 2 * QUEUES; i++)
-		ret = queue_wait_good(&self->sva.dev[i / QUEUES], i % QUEUES, SOME);
+		ret = queue_wait_good(&self->sva.dev[i / QUEUES], i % QUEUES, NR_TRANSFERS);
 	if (ret)
 		killed_end(_metadata, self);
 	ASSERT_EQ(0, ret);
 	self->pasid = self->victim.says->pasid;
 	EXPECT_NE(self->sva.pasid, self->pasid);
 	for (i = 0; variant->ctrl == (REPEAT | ATS) && i < 2 * QUEUES; i++)
-		EXPECT_LE(SOME / 2, atc_hits(&self->sva.dev[i / QUEUES], i % QUEUES));
+		EXPECT_LE(NR_TRANSFERS / 2, atc_hits(&self->sva.dev[i / QUEUES], i % QUEUES));
 }
 
 FIXTURE_TEARDOWN(killed)
@@ -611,7 +580,7 @@ TEST_F(killed, nobody_gets_the_number_while_a_device_or_the_mm_has_it)
 	mark("the mm is let go");
 	close(mem);
 	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
-	EXPECT_QUIET(self->sva.kmsg);
+	EXPECT_QUIET(&self->sva.watch);
 	EXPECT_TRACED(end_of_life);
 }
 
@@ -624,24 +593,24 @@ TEST_F(killed, exit_unbinds_and_recycles)
 	EXPECT_TRUE(wait_stopped(&self->sva.dev[0]));
 	EXPECT_TRUE(wait_stopped(&self->sva.dev[1]));
 	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
-	EXPECT_QUIET(self->sva.kmsg);
+	EXPECT_QUIET(&self->sva.watch);
 }
 
 /* Page requests of ours, of a live process, are answered */
 static void our_page_requests(struct __test_metadata *_metadata, const struct vfio_dev *dev,
 			      __u32 pasid)
 {
-	char *pages = pages_new(SOME);
+	char *pages = pages_new(NR_PAGES);
 	unsigned int i;
 
 	ASSERT_NE(NULL, pages);
-	for (i = 0; i < SOME; i++) {
+	for (i = 0; i < NR_PAGES; i++) {
 		fill(dev, OUR_QUEUE, pasid, pages + i * PAGE, ATS | PRI);
 		ASSERT_EQ(0, queue_wait_done(dev, OUR_QUEUE));
-		ASSERT_TRUE(is_filled(pages + i * PAGE));
+		ASSERT_TRUE(is_filled(pages + i * PAGE, PATTERN));
 		ASSERT_LE(1, queue_read64(dev, OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
 	}
-	munmap(pages, SOME * PAGE);
+	munmap(pages, NR_PAGES * PAGE);
 }
 
 TEST_F(killed, its_dma_is_refused_in_silence_while_it_is_bound)
@@ -664,7 +633,7 @@ TEST_F(killed, its_dma_is_refused_in_silence_while_it_is_bound)
 		}
 	for (i = 0; i < 2; i++)
 		for (j = 0; j < QUEUES; j++) {
-			EXPECT_EQ(0, queue_wait_failed(&dev[i], j, REFUSED));
+			EXPECT_EQ(0, queue_wait_failed(&dev[i], j, NR_REFUSED));
 			EXPECT_EQ(good[i][j], queue_good(&dev[i], j));
 			EXPECT_EQ(hits[i][j], atc_hits(&dev[i], j));
 		}
@@ -678,7 +647,7 @@ TEST_F(killed, its_dma_is_refused_in_silence_while_it_is_bound)
 		EXPECT_LT(invalid, queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID));
 		EXPECT_EQ(0, queue_read64(dev, 0, PASID_TEST_Q_PRI_FAILURE));
 	}
-	EXPECT_QUIET(self->sva.kmsg);
+	EXPECT_QUIET(&self->sva.watch);
 	unbind(self, 0);
 	unbind(self, 1);
 	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
@@ -857,10 +826,10 @@ TEST_F(queued, before_the_process_died_is_refused_in_silence)
 	stall_end(self);
 	expect_refused(_metadata, self);
 	mark("all is answered");
-	EXPECT_QUIET(self->sva.kmsg);
+	EXPECT_QUIET(&self->sva.watch);
 	unbind_all(self);
 	EXPECT_TRUE(wait_for(!ioasid_try(self->victim.says->pasid)));
-	EXPECT_QUIET(self->sva.kmsg);
+	EXPECT_QUIET(&self->sva.watch);
 
 	EXPECT_TRACED(end_with_requests);
 	EXPECT_EQ(2 * QUEUES, count_of(trace, "prq_refused:"));
@@ -887,7 +856,7 @@ TEST_F(queued, of_a_dead_process_does_not_keep_those_behind_it)
 	for (i = 0; i < 2; i++) {
 		EXPECT_EQ(0, queue_wait_done(&dev[i], OUR_QUEUE));
 		EXPECT_EQ(1, queue_good(&dev[i], OUR_QUEUE));
-		EXPECT_TRUE(is_filled(pages + i * PAGE));
+		EXPECT_TRUE(is_filled(pages + i * PAGE, PATTERN));
 		EXPECT_EQ(1, queue_read64(&dev[i], OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
 	}
 	expect_refused(_metadata, self);
@@ -899,7 +868,7 @@ TEST_F(queued, of_a_dead_process_does_not_keep_those_behind_it)
 	EXPECT_EQ(2 * QUEUES + 2, count_of(trace, "prq_report:"));
 	EXPECT_EQ(2 * QUEUES + 2, count_of(trace, "qi_submit: page_grp_resp"));
 	EXPECT_EQ(2 * QUEUES, count_of(trace, "prq_refused:"));
-	EXPECT_QUIET(self->sva.kmsg);
+	EXPECT_QUIET(&self->sva.watch);
 }
 
 /*
@@ -917,11 +886,11 @@ TEST_F(queued, and_wrong_in_itself_is_refused_in_silence_too)
 	ASSERT_EQ(0, kmsg_expect(dev->bdf, NULL));
 	fill(dev, 0, self->victim.says->pasid, (void *)(1UL << 63), ATS | PRI);
 	EXPECT_TRUE(wait_for(is_waiting(dev, 0)));
-	EXPECT_TRUE(wait_for(!kmsg_read(self->sva.kmsg, &found) && found.nr));
+	EXPECT_TRUE(wait_for(!kmsg_read(self->sva.watch.kmsg, &found) && found.nr));
 	/* The rest of the report, which may be printed with delay */
 	for (i = 0; i < 20 && found.nr; i++) {
 		sleep(3);
-		EXPECT_EQ(0, kmsg_read(self->sva.kmsg, &found));
+		EXPECT_EQ(0, kmsg_read(self->sva.watch.kmsg, &found));
 	}
 	EXPECT_EQ(0, found.nr);
 	ASSERT_EQ(0, kmsg_say(KMSG_END));
@@ -932,7 +901,7 @@ TEST_F(queued, and_wrong_in_itself_is_refused_in_silence_too)
 	stall_end(self);
 	EXPECT_EQ(0, queue_wait_done(dev, 0));
 	EXPECT_EQ(1, queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID));
-	EXPECT_QUIET(self->sva.kmsg);
+	EXPECT_QUIET(&self->sva.watch);
 	ASSERT_TRUE(trace_read(trace, sizeof(trace)));
 	EXPECT_EQ(1, count_of(trace, "prq_refused:"));
 	EXPECT_EQ(1, count_of(trace, " blocked\n"));
@@ -987,7 +956,7 @@ TEST_F(queued, more_than_fit_are_survived)
 	 * is not there before the next one is.
 	 */
 	EXPECT_EQ(0, kmsg_say(KMSG_END));
-	EXPECT_EQ(0, kmsg_read(self->sva.kmsg, &found));
+	EXPECT_EQ(0, kmsg_read(self->sva.watch.kmsg, &found));
 	EXPECT_NE(NULL, strstr(found.first, "PRQ overflow detected"));
 	EXPECT_EQ(2, found.nr) {
 		TH_LOG("%s", found.first);

@@ -8,6 +8,10 @@
  * the call has returned, and what it wrote is there to stay, while the device
  * goes on trying. That a device TLB is really in use, its own counters tell.
  * No test asserts a time.
+ *
+ * The kernel logs each untranslated request that is refused while its IOASID is
+ * active, and no translated one: the device only learns that it has no access. A
+ * detach is not quiet for either.
  */
 #define _GNU_SOURCE
 #include <assert.h>
@@ -17,42 +21,16 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <linux/vfio.h>
 
-#include "../kselftest_harness.h"
-#include "vfio_util.h"
-#include "pasid-test.h"
+#include "dma_test_util.h"
 
-/* The emulated machine may be very slow */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 600
-
-/* Numbers that nothing else on the machine uses */
-#define ID		0x58000
-
-/*
- * Each process has addresses of its own, so that what is cached by mistake fails
- * the test that is about it, and does no harm to those that follow.
- */
-#define IOVA		(0x200000000ULL + ((__u64)(getpid() & 0xfff) << 24))
 #define COPY_IOVA	(IOVA + 0x800000)
-
-#define PATTERN		0x1111000000000000ULL
-#define PATTERN_MASK	0xffff000000000000ULL
 
 /* What the process writes: no word of a transfer is like it */
 #define OURS		0x5a
 
-/* us between two transfers of a queue */
-#define PERIOD		200
-
-/* So many transfers are DMA that goes on */
-#define SOME		20
-/* So many refused ones are DMA that does not */
-#define REFUSED		10
-
-#define TAGGED		0
-#define FLAG_NO_PASID		VFIO_DEVICE_IOASID_NO_PASID
+/* Time between two transfers of a queue: all queues of the device do DMA */
+#define LOOP_PERIOD_US	200
 
 /* Address spaces of one domain: some numbers, and DMA without PASID */
 #define NR_SPACES	4
@@ -62,14 +40,9 @@
 
 static_assert(2 * NR_SPACES == PASID_TEST_NR_QUEUES, "two queues a space");
 
-static __u32 pasid_of(int space)
+static __u32 pasid_of_space(int space)
 {
 	return space == NR_SPACES - 1 ? NO_PASID : ID + space;
-}
-
-static bool is_filled(const void *page)
-{
-	return (__atomic_load_n((const __u64 *)page, __ATOMIC_SEQ_CST) & PATTERN_MASK) == PATTERN;
 }
 
 static __u64 atc_hits(const struct vfio_dev *dev, unsigned int queue)
@@ -87,7 +60,7 @@ static bool uses_tlb(const struct vfio_dev *dev, unsigned int queue)
 {
 	__u64 hits = atc_hits(dev, queue);
 
-	return wait_for(atc_hits(dev, queue) >= hits + SOME);
+	return wait_for(atc_hits(dev, queue) >= hits + NR_TRANSFERS);
 }
 
 /* Its requests are of the kind that it was told to make, by its own count */
@@ -123,63 +96,8 @@ static int expect_gone(const struct vfio_dev *dev, unsigned int queue, unsigned 
 	for (i = 0; i < nr; i++)
 		make_ours(&still[i], page);
 	for (i = 0; i < nr && !ret; i++)
-		ret = still_check(&still[i], dev, queue + i, page, REFUSED);
+		ret = still_check(&still[i], dev, queue + i, page, NR_REFUSED);
 	return ret;
-}
-
-#define EXPECT_DMA(dev, queue)	EXPECT_EQ(0, queue_wait_good(dev, queue, SOME))
-
-/*
- * The kernel log has a line for each untranslated request that is refused while
- * its number is active, and none for a translated one: the device just learns
- * that it may not. A number's detach is the end of it, so both may be logged.
- */
-struct watch {
-	int kmsg;
-	int numbers;
-	bool loud;
-};
-
-/* The kernel prints but some faults in each DEFAULT_RATELIMIT_INTERVAL */
-#define RATELIMIT_S 5
-
-static void loud_begin(struct __test_metadata *_metadata, struct watch *watch,
-		       const struct vfio_dev *dev)
-{
-	watch->loud = true;
-	ASSERT_EQ(0, kmsg_expect(dev->bdf, NULL));
-}
-
-static void watch_begin(struct __test_metadata *_metadata, struct watch *watch)
-{
-	watch->numbers = ioasid_count(NULL);
-	ASSERT_LE(0, watch->numbers);
-	watch->kmsg = kmsg_open();
-	ASSERT_LE(0, watch->kmsg);
-}
-
-/* All files are closed: no number is left, nor a fault that was not expected */
-static void watch_end(struct __test_metadata *_metadata, struct watch *watch)
-{
-	struct kmsg_found found;
-
-	EXPECT_TRUE(wait_for(ioasid_count(NULL) == watch->numbers));
-	EXPECT_EQ(0, kmsg_read(watch->kmsg, &found));
-	if (!watch->loud) {
-		EXPECT_EQ(0, found.nr) {
-			TH_LOG("the kernel log has: %s", found.first);
-		}
-	}
-	/*
-	 * The last report ends. And that none is printed must mean to the next
-	 * test that there was none.
-	 */
-	if (found.nr)
-		sleep(RATELIMIT_S + 1);
-	if (watch->loud) {
-		EXPECT_EQ(0, kmsg_say(KMSG_END));
-	}
-	close(watch->kmsg);
 }
 
 /* Memory is taken away from the domain, while the numbers stay */
@@ -223,7 +141,7 @@ FIXTURE_SETUP(unmap)
 {
 	int i;
 
-	watch_begin(_metadata, &self->watch);
+	ASSERT_EQ(0, watch_begin(&self->watch));
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
 	ASSERT_EQ(1, machine_has_ats(self->dev.bdf));
 	self->pages = memory_new(NR_PAGES);
@@ -236,15 +154,15 @@ FIXTURE_SETUP(unmap)
 	for (i = 0; i < NR_SPACES; i++) {
 		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID + i, ID + i));
 		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID + i,
-					 pasid_of(i) == NO_PASID ? FLAG_NO_PASID : TAGGED));
+					 pasid_of_space(i) == NO_PASID ? FLAG_NO_PASID : TAGGED));
 		ASSERT_EQ(0, vfio_map(self->dev.container, self->kept + i * PAGE, kept_iova(i),
 				      PAGE));
-		queue_fill_loop(&self->dev, KEPT(i), pasid_of(i), kept_iova(i), PATTERN, PERIOD,
+		queue_fill_loop(&self->dev, KEPT(i), pasid_of_space(i), kept_iova(i), PATTERN, LOOP_PERIOD_US,
 				variant->ctrl);
 	}
 	/* What is logged of an untranslated request, vfio_test asserts */
 	if (!(variant->ctrl & PASID_TEST_CTRL_ATS))
-		loud_begin(_metadata, &self->watch, &self->dev);
+		loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
 }
 
 FIXTURE_TEARDOWN(unmap)
@@ -254,12 +172,12 @@ FIXTURE_TEARDOWN(unmap)
 	for (i = 0; i < NR_SPACES; i++) {
 		EXPECT_DMA(&self->dev, KEPT(i));
 		EXPECT_EQ(0, queue_failed(&self->dev, KEPT(i)));
-		EXPECT_TRUE(is_filled(self->kept + i * PAGE));
+		EXPECT_TRUE(is_filled(self->kept + i * PAGE, PATTERN));
 		EXPECT_TRUE(does_as_told(&self->dev, KEPT(i), variant->ctrl));
 	}
 	vfio_close(&self->dev);
 	close(self->fd);
-	watch_end(_metadata, &self->watch);
+	expect_clean(_metadata, &self->watch);
 }
 
 /* DMA to the page by all address spaces at once, from what is cached of it */
@@ -269,13 +187,13 @@ static void start_victims(struct __test_metadata *_metadata, FIXTURE_DATA(unmap)
 	int i;
 
 	for (i = 0; i < NR_SPACES; i++)
-		queue_fill_loop(&self->dev, VICTIM(i), pasid_of(i), IOVA + page * PAGE, PATTERN,
-				PERIOD, variant->ctrl);
+		queue_fill_loop(&self->dev, VICTIM(i), pasid_of_space(i), IOVA + page * PAGE, PATTERN,
+				LOOP_PERIOD_US, variant->ctrl);
 	for (i = 0; i < NR_SPACES; i++) {
-		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), SOME));
+		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), NR_TRANSFERS));
 		ASSERT_TRUE(does_as_told(&self->dev, VICTIM(i), variant->ctrl));
 	}
-	ASSERT_TRUE(is_filled(self->pages + page * PAGE));
+	ASSERT_TRUE(is_filled(self->pages + page * PAGE, PATTERN));
 }
 
 static void stop_victims(FIXTURE_DATA(unmap) *self)
@@ -365,15 +283,13 @@ TEST_F(unmap, ends_dma_of_two_devices_before_it_returns)
 	ASSERT_EQ(0, vfio_open(&other, ROLE_PASID_B, dup(self->dev.container)));
 	ASSERT_EQ(id, ioasid_alloc(self->fd, id, id));
 	ASSERT_EQ(0, vfio_attach(other.device, self->fd, id, TAGGED));
-	if (self->watch.loud) {
-		ASSERT_EQ(0, kmsg_say(KMSG_END));
-		ASSERT_EQ(0, kmsg_expect(self->dev.bdf, other.bdf));
-	}
+	if (self->watch.loud)
+		loud_begin(_metadata, &self->watch, self->dev.bdf, other.bdf);
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
 	start_victims(_metadata, self, variant, 0);
 	for (i = 0; i < 2; i++) {
-		queue_fill_loop(&other, i, i ? NO_PASID : id, IOVA, PATTERN, PERIOD, variant->ctrl);
-		ASSERT_EQ(0, queue_wait_good(&other, i, SOME));
+		queue_fill_loop(&other, i, i ? NO_PASID : id, IOVA, PATTERN, LOOP_PERIOD_US, variant->ctrl);
+		ASSERT_EQ(0, queue_wait_good(&other, i, NR_TRANSFERS));
 		ASSERT_TRUE(does_as_told(&other, i, variant->ctrl));
 	}
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
@@ -382,7 +298,7 @@ TEST_F(unmap, ends_dma_of_two_devices_before_it_returns)
 	EXPECT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES, self->pages));
 	for (i = 0; i < 2; i++) {
 		make_ours(&still[i], self->pages);
-		EXPECT_EQ(0, still_check(&still[i], &other, i, self->pages, REFUSED));
+		EXPECT_EQ(0, still_check(&still[i], &other, i, self->pages, NR_REFUSED));
 	}
 	vfio_close(&other);
 }
@@ -434,12 +350,12 @@ TEST_F(unmap, of_a_huge_page_ends_dma_to_its_ends)
 	for (page = 0; page < 512; page += 511) {
 		ASSERT_EQ(0, vfio_map(self->dev.container, huge, IOVA, HUGE_SIZE));
 		for (i = 0; i < NR_SPACES; i++) {
-			queue_fill_loop(&self->dev, VICTIM(i), pasid_of(i), IOVA + page * PAGE,
-					PATTERN, PERIOD, variant->ctrl);
-			ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), SOME));
+			queue_fill_loop(&self->dev, VICTIM(i), pasid_of_space(i), IOVA + page * PAGE,
+					PATTERN, LOOP_PERIOD_US, variant->ctrl);
+			ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), NR_TRANSFERS));
 			ASSERT_TRUE(does_as_told(&self->dev, VICTIM(i), variant->ctrl));
 		}
-		ASSERT_TRUE(is_filled(huge + page * PAGE));
+		ASSERT_TRUE(is_filled(huge + page * PAGE, PATTERN));
 		/* One entry of the page table */
 		ASSERT_TRUE(is_mapped(&self->dev, IOVA));
 		ASSERT_FALSE(is_mapped(&self->dev, IOVA + PAGE));
@@ -461,9 +377,9 @@ TEST_F(unmap, of_a_page_leaves_those_beside_it)
 		ASSERT_EQ(0, vfio_map(self->dev.container, self->pages + i * PAGE,
 				      IOVA + i * PAGE, PAGE));
 	for (i = 0; i < NR_SPACES; i++) {
-		queue_fill_loop(&self->dev, VICTIM(i), pasid_of(i), IOVA + i * PAGE, PATTERN,
-				PERIOD, variant->ctrl);
-		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), SOME));
+		queue_fill_loop(&self->dev, VICTIM(i), pasid_of_space(i), IOVA + i * PAGE, PATTERN,
+				LOOP_PERIOD_US, variant->ctrl);
+		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), NR_TRANSFERS));
 	}
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA + PAGE, PAGE));
 	still_take(&still, &self->dev, VICTIM(1), self->pages + PAGE);
@@ -473,9 +389,9 @@ TEST_F(unmap, of_a_page_leaves_those_beside_it)
 			continue;
 		EXPECT_DMA(&self->dev, VICTIM(i));
 		EXPECT_EQ(0, queue_failed(&self->dev, VICTIM(i)));
-		EXPECT_TRUE(is_filled(self->pages + i * PAGE));
+		EXPECT_TRUE(is_filled(self->pages + i * PAGE, PATTERN));
 	}
-	EXPECT_EQ(0, still_check(&still, &self->dev, VICTIM(1), self->pages + PAGE, REFUSED));
+	EXPECT_EQ(0, still_check(&still, &self->dev, VICTIM(1), self->pages + PAGE, NR_REFUSED));
 }
 
 /* A secret that is written to the page then does not come out anywhere */
@@ -489,9 +405,9 @@ TEST_F(unmap, ends_reads_before_it_returns)
 			      NR_SPACES * PAGE));
 	memset(self->pages, 0x33, PAGE);
 	for (i = 0; i < NR_SPACES; i++) {
-		queue_copy_loop(&self->dev, VICTIM(i), pasid_of(i), IOVA, COPY_IOVA + i * PAGE,
-				PERIOD, variant->ctrl);
-		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), SOME));
+		queue_copy_loop(&self->dev, VICTIM(i), pasid_of_space(i), IOVA, COPY_IOVA + i * PAGE,
+				LOOP_PERIOD_US, variant->ctrl);
+		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), NR_TRANSFERS));
 		ASSERT_EQ(0, memcmp(self->pages + (i + 1) * PAGE, self->pages, PAGE));
 	}
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
@@ -501,7 +417,7 @@ TEST_F(unmap, ends_reads_before_it_returns)
 	__sync_synchronize();
 	for (i = 0; i < NR_SPACES; i++)
 		EXPECT_EQ(0, still_check(&still[i], &self->dev, VICTIM(i),
-					 self->pages + (i + 1) * PAGE, REFUSED));
+					 self->pages + (i + 1) * PAGE, NR_REFUSED));
 }
 
 /* What is mapped at the address next is what the device gets, not the old page */
@@ -518,10 +434,10 @@ TEST_F(unmap, and_map_of_another_page_leads_to_that_one)
 	for (i = 0; i < NR_SPACES; i++) {
 		__u64 good = queue_good(&self->dev, VICTIM(i));
 
-		EXPECT_TRUE(wait_for(queue_good(&self->dev, VICTIM(i)) >= good + SOME));
+		EXPECT_TRUE(wait_for(queue_good(&self->dev, VICTIM(i)) >= good + NR_TRANSFERS));
 	}
 	stop_victims(self);
-	EXPECT_TRUE(is_filled(self->pages + PAGE));
+	EXPECT_TRUE(is_filled(self->pages + PAGE, PATTERN));
 	memset(self->pages + PAGE, OURS, PAGE);
 	EXPECT_EQ(0, memcmp(self->pages, self->pages + PAGE, PAGE));
 }
@@ -538,7 +454,7 @@ FIXTURE(devtlb) {
 
 FIXTURE_SETUP(devtlb)
 {
-	watch_begin(_metadata, &self->watch);
+	ASSERT_EQ(0, watch_begin(&self->watch));
 	self->other_dev = (struct vfio_dev)VFIO_DEV_CLOSED;
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
 	ASSERT_EQ(1, machine_has_ats(self->dev.bdf));
@@ -555,16 +471,16 @@ FIXTURE_TEARDOWN(devtlb)
 	vfio_close(&self->dev);
 	vfio_close(&self->other_dev);
 	close(self->fd);
-	watch_end(_metadata, &self->watch);
+	expect_clean(_metadata, &self->watch);
 }
 
 /* Have the device do DMA from its TLB, without asking the IOMMU */
 static void use_tlb(struct __test_metadata *_metadata, struct vfio_dev *dev, unsigned int queue,
 		    __u32 pasid, unsigned int page)
 {
-	queue_fill_loop(dev, queue, pasid, IOVA + page * PAGE, PATTERN, PERIOD,
+	queue_fill_loop(dev, queue, pasid, IOVA + page * PAGE, PATTERN, LOOP_PERIOD_US,
 			PASID_TEST_CTRL_ATS);
-	ASSERT_EQ(0, queue_wait_good(dev, queue, SOME));
+	ASSERT_EQ(0, queue_wait_good(dev, queue, NR_TRANSFERS));
 	ASSERT_TRUE(uses_tlb(dev, queue));
 	/* All but the first one, which filled it */
 	ASSERT_EQ(1, queue_read64(dev, queue, PASID_TEST_Q_ATS_REQUESTS));
@@ -578,7 +494,7 @@ static void expect_unusable(struct __test_metadata *_metadata, struct vfio_dev *
 
 	EXPECT_EQ(0, expect_gone(dev, queue, 1, page));
 	EXPECT_EQ(hits, atc_hits(dev, queue));
-	EXPECT_LE(REFUSED, ats_refused(dev, queue));
+	EXPECT_LE(NR_REFUSED, ats_refused(dev, queue));
 }
 
 static void attach(struct __test_metadata *_metadata, FIXTURE_DATA(devtlb) *self,
@@ -660,7 +576,7 @@ TEST_F(devtlb, is_of_no_use_after_close_of_the_set)
 		make_ours(&still[i], self->pages + i * PAGE);
 	for (i = 0; i < 2 * nr; i++) {
 		EXPECT_EQ(0, still_check(&still[i], devs[i / nr], i % nr, self->pages + i * PAGE,
-					 REFUSED)) {
+					 NR_REFUSED)) {
 			TH_LOG("queue %u of device %u", i % nr, i / nr);
 		}
 		EXPECT_EQ(hits[i], atc_hits(devs[i / nr], i % nr));
@@ -738,7 +654,7 @@ TEST_F(devtlb, is_of_no_use_after_detach)
 {
 	attach(_metadata, self, &self->dev, ID, TAGGED);
 	use_tlb(_metadata, &self->dev, 0, ID, 0);
-	loud_begin(_metadata, &self->watch, &self->dev);
+	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
 	expect_unusable(_metadata, &self->dev, 0, self->pages);
 }
@@ -762,7 +678,7 @@ TEST_F(devtlb, does_not_lead_the_next_owner_to_the_memory_of_the_last)
 	attach(_metadata, self, &self->dev, ID, TAGGED);
 	use_tlb(_metadata, &self->dev, 0, ID, 0);
 	queue_stop(&self->dev, 0);
-	EXPECT_TRUE(is_filled(next));
+	EXPECT_TRUE(is_filled(next, PATTERN));
 	memset(next, OURS, PAGE);
 	EXPECT_EQ(0, memcmp(next, self->pages, PAGE));
 }

@@ -12,32 +12,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "../kselftest_harness.h"
-#include "ioasid_util.h"
+#include "test_util.h"
 
-/* The emulated machine may be very slow */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 600
-
-/* Numbers that nothing else on the machine uses */
-#define BASE	0x40000
+/* Ids that nothing else on the machine uses */
+#define BASE	ID
 #define NOBODY	65534
 
 #define PAUSE_ARG "--pause"
-
-static unsigned int count_active(int fd)
-{
-	struct ioasid_cmd_info info;
-
-	return ioasid_info(fd, &info) ? ~0U : info.active;
-}
-
-static int state_of(int fd, __u32 id)
-{
-	struct ioasid_cmd_query query;
-
-	return ioasid_query(fd, id, &query) ?: (int)query.state;
-}
 
 FIXTURE(node) {
 };
@@ -136,9 +117,9 @@ TEST_F(set, info_counts_the_active_numbers_of_this_set_only)
 		EXPECT_EQ(i, info.active);
 		EXPECT_EQ(0, info.parked);
 	}
-	EXPECT_EQ(0, count_active(self->other));
+	EXPECT_EQ(0, active_of(self->other));
 	ASSERT_EQ(0, ioasid_free(self->fd, BASE + 2));
-	EXPECT_EQ(2, count_active(self->fd));
+	EXPECT_EQ(2, active_of(self->fd));
 }
 
 TEST_F(set, alloc_gives_a_number_of_the_range)
@@ -181,14 +162,14 @@ TEST_F(set, alloc_says_no_space_when_the_number_is_taken_by_the_same_open)
 {
 	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
 	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE));
-	EXPECT_EQ(1, count_active(self->fd));
+	EXPECT_EQ(1, active_of(self->fd));
 }
 
 TEST_F(set, alloc_says_no_space_when_the_number_is_taken_by_another_open)
 {
 	ASSERT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
 	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE));
-	EXPECT_EQ(0, count_active(self->fd));
+	EXPECT_EQ(0, active_of(self->fd));
 }
 
 TEST_F(set, alloc_says_no_space_when_the_range_is_full)
@@ -206,14 +187,14 @@ TEST_F(set, alloc_refuses_an_empty_range)
 	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, BASE + 1, BASE));
 	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, 1, 0));
 	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, ~0U, 1));
-	EXPECT_EQ(0, count_active(self->fd));
+	EXPECT_EQ(0, active_of(self->fd));
 }
 
 TEST_F(set, alloc_refuses_zero)
 {
 	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, 0, 0));
 	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, 0, BASE));
-	EXPECT_EQ(0, count_active(self->fd));
+	EXPECT_EQ(0, active_of(self->fd));
 }
 
 TEST_F(set, alloc_refuses_what_is_beyond_the_number_space)
@@ -223,7 +204,7 @@ TEST_F(set, alloc_refuses_what_is_beyond_the_number_space)
 	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, BASE, ~0U));
 	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, ~0U, ~0U));
 	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, 1U << 31, 1U << 31));
-	EXPECT_EQ(0, count_active(self->fd));
+	EXPECT_EQ(0, active_of(self->fd));
 }
 
 TEST_F(set, numbers_of_two_opens_differ)
@@ -263,7 +244,7 @@ TEST_F(set, free_recycles_a_number_that_nobody_holds_at_once)
 	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
 	ASSERT_EQ(0, ioasid_free(self->fd, BASE));
 	EXPECT_EQ(-ENOENT, state_of(self->fd, BASE));
-	EXPECT_EQ(0, count_active(self->fd));
+	EXPECT_EQ(0, active_of(self->fd));
 	EXPECT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
 }
 
@@ -652,7 +633,7 @@ TEST_F(set, threads_never_get_one_number_twice)
 	ASSERT_EQ(0, race_run(fds));
 	EXPECT_EQ(0, race.failures);
 	EXPECT_LT(RACE_LOOPS, race.allocations);
-	EXPECT_EQ(0, count_active(self->fd));
+	EXPECT_EQ(0, active_of(self->fd));
 }
 
 TEST_F(set, threads_with_two_sets_never_get_one_number_twice)
@@ -662,8 +643,8 @@ TEST_F(set, threads_with_two_sets_never_get_one_number_twice)
 	ASSERT_EQ(0, race_run(fds));
 	EXPECT_EQ(0, race.failures);
 	EXPECT_LT(RACE_LOOPS, race.allocations);
-	EXPECT_EQ(0, count_active(self->fd));
-	EXPECT_EQ(0, count_active(self->other));
+	EXPECT_EQ(0, active_of(self->fd));
+	EXPECT_EQ(0, active_of(self->other));
 }
 
 /* All threads try to free the same numbers: each goes once */
@@ -709,7 +690,7 @@ TEST_F(set, threads_that_free_one_number_leave_nothing_of_it)
 		EXPECT_LE(1, free_race.freed[i]);
 		EXPECT_EQ(0, ioasid_try(BASE + i));
 	}
-	EXPECT_EQ(0, count_active(self->fd));
+	EXPECT_EQ(0, active_of(self->fd));
 }
 
 /* Sets of a small quota */
@@ -779,7 +760,7 @@ TEST_F(quota, bounds_a_set)
 {
 	ASSERT_EQ(0, fill_set(self->fd));
 	EXPECT_EQ(-EDQUOT, ioasid_alloc(self->fd, BASE, BASE + 999));
-	EXPECT_EQ(QUOTA, count_active(self->fd));
+	EXPECT_EQ(QUOTA, active_of(self->fd));
 }
 
 TEST_F(quota, is_given_back_by_free)
@@ -926,7 +907,7 @@ static void *put_command(FIXTURE_DATA(command) *self, char *where, size_t size)
 /* Nothing has come of a command that was refused */
 #define EXPECT_NOTHING_DONE()					\
 do {								\
-	EXPECT_EQ(1, count_active(self->fd));			\
+	EXPECT_EQ(1, active_of(self->fd));			\
 	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, BASE));	\
 } while (0)
 

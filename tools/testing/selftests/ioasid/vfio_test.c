@@ -14,179 +14,24 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <linux/vfio.h>
 
-#include "../kselftest_harness.h"
-#include "vfio_util.h"
-#include "pasid-test.h"
+#include "dma_test_util.h"
 
-/* The emulated machine may be very slow */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 600
-
-/* Numbers that nothing else on the machine uses, more than 16 bits of them */
-#define ID		0x50000
-#define OTHER_ID	0x50001
-#define MORE_IDS	0x50010
-
-/*
- * Each process has addresses of its own, so that what the IOTLB keeps by mistake
- * fails the test that is about it, and does no harm to those that follow.
- */
-#define IOVA		(0x100000000ULL + ((__u64)(getpid() & 0xfff) << 24))
 #define OTHER_IOVA	(IOVA + 0x400000)
 #define NO_IOVA		(IOVA + 0x800000)
 
-#define QUEUE		0
 #define OTHER_QUEUE	1
 
-#define PATTERN		0x1111000000000000ULL
 #define NEXT_PATTERN	0x2222000000000000ULL
-#define PATTERN_MASK	0xffff000000000000ULL
 
-/* us between two transfers */
-#define PERIOD		100
-#define BUSY_PERIOD	20
-
-/* So many transfers are DMA that goes on */
-#define SOME		50
-/* So many refused ones are DMA that does not */
-#define REFUSED		20
-
-#define TAGGED		0
-#define FLAG_NO_PASID		VFIO_DEVICE_IOASID_NO_PASID
-
-static __u64 word_of(const void *page)
-{
-	return __atomic_load_n((const __u64 *)page, __ATOMIC_SEQ_CST);
-}
-
-static bool is_filled(const void *page, __u64 pattern)
-{
-	return (word_of(page) & PATTERN_MASK) == pattern;
-}
-
-static int state_of(int fd, __u32 id)
-{
-	struct ioasid_cmd_query query;
-
-	return ioasid_query(fd, id, &query) ?: (int)query.state;
-}
-
-static int attachments_of(int fd, __u32 id)
-{
-	struct ioasid_cmd_query query;
-
-	return ioasid_query(fd, id, &query) ?: (int)query.attachments;
-}
+/* Between two transfers of a queue that finds even a short window */
+#define BUSY_PERIOD_US	20
 
 static int references_of(int fd, __u32 id)
 {
 	struct ioasid_cmd_query query;
 
 	return ioasid_query(fd, id, &query) ?: (int)query.references;
-}
-
-/* A number that DMA without PASID has, in the queue's register */
-static __u32 pasid_of(__u32 flags, __u32 id)
-{
-	return flags & FLAG_NO_PASID ? NO_PASID : id;
-}
-
-/*
- * Blocked DMA: from the call on no transfer succeeds and the page stays as it
- * is, however often the queue tries.
- */
-static int stays_blocked(const struct vfio_dev *dev, unsigned int queue, const void *page)
-{
-	struct still still;
-
-	still_take(&still, dev, queue, page);
-	return still_check(&still, dev, queue, page, REFUSED);
-}
-
-#define EXPECT_DMA(dev, queue)		EXPECT_EQ(0, queue_wait_good(dev, queue, SOME))
-#define EXPECT_NO_DMA(dev, queue, page)	EXPECT_EQ(0, stays_blocked(dev, queue, page))
-
-/* What each test watches, whatever its fixture */
-struct watch {
-	int kmsg;
-	int numbers;
-	bool loud;
-	bool noisy;
-};
-
-static int watch_begin(struct watch *watch)
-{
-	watch->numbers = ioasid_count(NULL);
-	if (watch->numbers < 0)
-		return watch->numbers;
-	watch->kmsg = kmsg_open();
-	return watch->kmsg < 0 ? watch->kmsg : 0;
-}
-
-/* What the kernel log has about faults since the last look */
-static int watch_look(struct watch *watch, struct kmsg_found *found)
-{
-	int ret = kmsg_read(watch->kmsg, found);
-
-	watch->noisy |= ret || found->nr;
-	return ret;
-}
-
-#define EXPECT_QUIET(watch)						\
-do {									\
-	struct kmsg_found __found;					\
-									\
-	EXPECT_EQ(0, watch_look(watch, &__found));			\
-	EXPECT_EQ(0, __found.nr) {					\
-		TH_LOG("the kernel log has: %s", __found.first);	\
-	}								\
-} while (0)
-
-/*
- * The kernel prints but some of the faults in each interval of
- * DEFAULT_RATELIMIT_INTERVAL. That must not carry over into what comes after,
- * where silence has to mean that there was none.
- */
-#define RATELIMIT_S 5
-
-static void watch_let_calm_down(struct watch *watch)
-{
-	sleep(RATELIMIT_S + 1);
-	watch->noisy = false;
-}
-
-/* Between these, faults are expected. */
-static int loud_begin(struct watch *watch, const struct vfio_dev *dev)
-{
-	watch->loud = true;
-	return kmsg_expect(dev->bdf, NULL);
-}
-
-/* How many lines there were; negative: could not be told */
-static int loud_end(struct watch *watch)
-{
-	struct kmsg_found found;
-	int ret;
-
-	watch->loud = false;
-	watch_let_calm_down(watch);
-	ret = kmsg_read(watch->kmsg, &found) ?: kmsg_say(KMSG_END);
-	return ret ?: found.nr;
-}
-
-/* All files are closed: no number and no fault is left */
-static void expect_clean(struct __test_metadata *_metadata, struct watch *watch)
-{
-	if (watch->loud)
-		loud_end(watch);
-	EXPECT_TRUE(wait_for(ioasid_count(NULL) == watch->numbers));
-	EXPECT_QUIET(watch);
-	/* So that the next test fails for its own faults, and for all of them */
-	if (watch->noisy)
-		watch_let_calm_down(watch);
-	close(watch->kmsg);
 }
 
 /*
@@ -252,8 +97,8 @@ static void start(struct __test_metadata *_metadata, FIXTURE_DATA(dma) *self,
 		  const FIXTURE_VARIANT(dma) *variant)
 {
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
-	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD);
-	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD_US);
+	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, NR_TRANSFERS));
 	ASSERT_TRUE(is_filled(self->page, PATTERN));
 }
 
@@ -268,8 +113,8 @@ static void start_other_kind(struct __test_metadata *_metadata, FIXTURE_DATA(dma
 		ASSERT_EQ(OTHER_ID, ioasid_alloc(self->other_fd, OTHER_ID, OTHER_ID));
 		ASSERT_EQ(0, vfio_attach(self->dev.device, self->other_fd, OTHER_ID, TAGGED));
 	}
-	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid, OTHER_IOVA, PATTERN, PERIOD);
-	ASSERT_EQ(0, queue_wait_good(&self->dev, OTHER_QUEUE, SOME));
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid, OTHER_IOVA, PATTERN, PERIOD_US);
+	ASSERT_EQ(0, queue_wait_good(&self->dev, OTHER_QUEUE, NR_TRANSFERS));
 }
 
 /* Another device in the container of the first */
@@ -314,7 +159,7 @@ TEST_F(dma, a_number_can_be_attached_both_ways_and_free_blocks_both)
 	EXPECT_EQ(2, attachments_of(self->fd, ID));
 	EXPECT_EQ(3, references_of(self->fd, ID));
 	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid_of(flags, ID), OTHER_IOVA, PATTERN,
-			  PERIOD);
+			  PERIOD_US);
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -433,7 +278,7 @@ TEST_F(dma, free_blocks_reads_too)
 {
 	*(__u64 *)self->page = PATTERN;
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
-	queue_read_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PERIOD);
+	queue_read_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	EXPECT_EQ(PATTERN, queue_read64(&self->dev, QUEUE, PASID_TEST_Q_RESULT));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -476,7 +321,7 @@ TEST_F(dma, death_of_the_owner_blocks_it)
 	close(ready[1]);
 	ASSERT_EQ(0, wait_byte(ready[0]));
 	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, OTHER_ID), IOVA, PATTERN,
-			  PERIOD);
+			  PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	kill_and_reap(owner);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -523,7 +368,7 @@ TEST_F(dma, free_lets_no_fault_be_logged_in_any_of_many_rounds)
 		}
 		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
 		queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
-				  BUSY_PERIOD);
+				  BUSY_PERIOD_US);
 		EXPECT_DMA(&self->dev, QUEUE);
 		ASSERT_EQ(0, ioasid_free(self->fd, ID));
 		EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -554,7 +399,7 @@ TEST_F(dma, free_of_another_number_of_the_device_leaves_it_alone)
 	start(_metadata, self, variant);
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, flags));
-	queue_fill_repeat(&self->dev, OTHER_QUEUE, OTHER_ID, OTHER_IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, OTHER_ID, OTHER_IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, OTHER_ID));
 	EXPECT_NO_DMA(&self->dev, OTHER_QUEUE, self->other_page);
@@ -569,7 +414,7 @@ TEST_F(dma, free_leaves_another_device_in_the_container_alone)
 	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->other_fd, OTHER_ID,
 				 variant->flags));
 	queue_fill_repeat(&self->other_dev, QUEUE, pasid_of(variant->flags, OTHER_ID), OTHER_IOVA,
-			  PATTERN, PERIOD);
+			  PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->other_dev, QUEUE);
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -585,7 +430,7 @@ TEST_F(dma, free_blocks_all_devices_of_the_number)
 	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
 	EXPECT_EQ(2, attachments_of(self->fd, ID));
 	queue_fill_repeat(&self->other_dev, QUEUE, pasid_of(variant->flags, ID), OTHER_IOVA,
-			  PATTERN, PERIOD);
+			  PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->other_dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -607,13 +452,13 @@ TEST_F(dma, reset_of_the_device_does_not_open_it_again)
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	ASSERT_EQ(0, vfio_reset(self->dev.device));
-	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD_US);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
 
 	/* The device itself is able to */
 	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid_of(variant->flags ^ FLAG_NO_PASID, OTHER_ID),
-			  OTHER_IOVA, PATTERN, PERIOD);
+			  OTHER_IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 }
 
@@ -622,7 +467,7 @@ TEST_F(dma, reset_of_the_device_leaves_an_active_attachment_alone)
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, vfio_reset(self->dev.device));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
-	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -653,7 +498,7 @@ TEST_F(dma, a_device_that_is_attached_stays_awake)
 	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
 
 	queue_fill_repeat(&self->other_dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
-			  PERIOD);
+			  PERIOD_US);
 	EXPECT_DMA(&self->other_dev, QUEUE);
 	EXPECT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
 	EXPECT_EQ(0, vfio_power_state(self->other_dev.device));
@@ -709,7 +554,7 @@ TEST_F(dma, a_fault_of_an_active_number_is_logged)
 {
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
 	EXPECT_QUIET(&self->watch);
-	ASSERT_EQ(0, loud_begin(&self->watch, &self->dev));
+	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
 	queue_fill(&self->dev, QUEUE, pasid_of(variant->flags, ID), NO_IOVA, PATTERN);
 	EXPECT_EQ(0, queue_wait_done(&self->dev, QUEUE));
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
@@ -721,7 +566,7 @@ TEST_F(dma, a_fault_of_an_active_number_is_logged)
 TEST_F(dma, unmap_ends_it_before_it_returns)
 {
 	start(_metadata, self, variant);
-	ASSERT_EQ(0, loud_begin(&self->watch, &self->dev));
+	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	queue_stop(&self->dev, QUEUE);
@@ -938,7 +783,7 @@ TEST_F(dma, the_next_owner_of_a_number_gets_dma_to_its_own_memory_only)
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
 	for (i = 0; i < 5; i++) {
 		queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA,
-				  NEXT_PATTERN, PERIOD);
+				  NEXT_PATTERN, PERIOD_US);
 		EXPECT_DMA(&self->dev, QUEUE);
 	}
 	EXPECT_TRUE(is_filled(self->other_page, NEXT_PATTERN));
@@ -960,8 +805,8 @@ static int own(__u32 flags, void *page, int sock)
 		return 2;
 	if (vfio_attach(dev.device, fd, OTHER_ID, flags))
 		return 3;
-	queue_fill_repeat(&dev, QUEUE, pasid_of(flags, OTHER_ID), IOVA, PATTERN, PERIOD);
-	if (queue_wait_good(&dev, QUEUE, SOME))
+	queue_fill_repeat(&dev, QUEUE, pasid_of(flags, OTHER_ID), IOVA, PATTERN, PERIOD_US);
+	if (queue_wait_good(&dev, QUEUE, NR_TRANSFERS))
 		return 4;
 	if (send_fds(sock, &dev.device, 1))
 		return 5;
@@ -1067,7 +912,7 @@ TEST_F(dma, ends_and_leaves_nothing_whatever_is_closed_first)
 		ASSERT_EQ(0, vfio_map(dev->container, self->page, IOVA, PAGE));
 		ASSERT_EQ(0, vfio_attach(dev->device, fd, OTHER_ID, variant->flags));
 		queue_fill_repeat(dev, QUEUE, pasid_of(variant->flags, OTHER_ID), IOVA, PATTERN,
-				  PERIOD);
+				  PERIOD_US);
 		EXPECT_DMA(dev, QUEUE);
 
 		ended = false;
@@ -1089,7 +934,7 @@ TEST_F(dma, ends_and_leaves_nothing_whatever_is_closed_first)
 		}
 		usleep(10000);
 		EXPECT_EQ(0, memcmp(last, self->page, PAGE));
-		EXPECT_EQ(self->watch.numbers + 1, ioasid_count(NULL));
+		EXPECT_EQ(self->watch.nr_ioasids + 1, ioasid_count(NULL));
 		EXPECT_QUIET(&self->watch);
 		if (_metadata->exit_code) {
 			TH_LOG("in the order %d %d %d %d (ioasid, device, group, container)",
@@ -1245,8 +1090,8 @@ static void start_queue(struct __test_metadata *_metadata, FIXTURE_DATA(tagged) 
 {
 	ASSERT_EQ(ID + queue, ioasid_alloc(self->fd, ID + queue, ID + queue));
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID + queue, TAGGED));
-	queue_fill_repeat(&self->dev, queue, ID + queue, IOVA + queue * PAGE, PATTERN, PERIOD);
-	ASSERT_EQ(0, queue_wait_good(&self->dev, queue, SOME));
+	queue_fill_repeat(&self->dev, queue, ID + queue, IOVA + queue * PAGE, PATTERN, PERIOD_US);
+	ASSERT_EQ(0, queue_wait_good(&self->dev, queue, NR_TRANSFERS));
 }
 
 TEST_F(tagged, each_queue_of_a_device_can_have_a_number_of_its_own)
@@ -1291,7 +1136,7 @@ TEST_F(tagged, close_of_the_set_blocks_all_its_numbers)
 		still_take(&still[i], &self->dev, i, self->pages[i]);
 	EXPECT_EQ(PASID_TEST_NR_QUEUES, ioasid_count("parked"));
 	for (i = 0; i < PASID_TEST_NR_QUEUES; i++)
-		EXPECT_EQ(0, still_check(&still[i], &self->dev, i, self->pages[i], REFUSED));
+		EXPECT_EQ(0, still_check(&still[i], &self->dev, i, self->pages[i], NR_REFUSED));
 	for (i = 0; i < PASID_TEST_NR_QUEUES; i++)
 		EXPECT_EQ(-ENOSPC, ioasid_try(ID + i));
 	vfio_close_device(&self->dev);
@@ -1321,7 +1166,7 @@ TEST_F(tagged, attach_is_refused_when_the_group_has_as_many_as_it_may)
 TEST_F(tagged, detach_ends_it_before_it_returns_and_its_faults_are_logged)
 {
 	start_queue(_metadata, self, QUEUE);
-	ASSERT_EQ(0, loud_begin(&self->watch, &self->dev));
+	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->pages[QUEUE]);
 	queue_stop(&self->dev, QUEUE);
@@ -1332,7 +1177,7 @@ TEST_F(tagged, detach_of_a_parked_number_keeps_it_blocked)
 {
 	start_queue(_metadata, self, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	ASSERT_EQ(0, loud_begin(&self->watch, &self->dev));
+	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->pages[QUEUE]);
 	queue_stop(&self->dev, QUEUE);
@@ -1342,7 +1187,7 @@ TEST_F(tagged, detach_of_a_parked_number_keeps_it_blocked)
 TEST_F(tagged, dma_with_a_number_that_is_not_attached_is_refused_and_logged)
 {
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
-	ASSERT_EQ(0, loud_begin(&self->watch, &self->dev));
+	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
 	queue_fill(&self->dev, QUEUE, ID, IOVA, PATTERN);
 	EXPECT_EQ(0, queue_wait_done(&self->dev, QUEUE));
 	EXPECT_EQ(1, queue_failed(&self->dev, QUEUE));
@@ -1356,7 +1201,7 @@ TEST_F(tagged, a_number_that_another_device_has_is_of_no_use_to_this_one)
 
 	start_queue(_metadata, self, QUEUE);
 	ASSERT_EQ(0, vfio_open(&other, ROLE_PASID_B, dup(self->dev.container)));
-	ASSERT_EQ(0, loud_begin(&self->watch, &other));
+	loud_begin(_metadata, &self->watch, other.bdf, NULL);
 	queue_fill(&other, QUEUE, ID, IOVA + PAGE, PATTERN);
 	EXPECT_EQ(0, queue_wait_done(&other, QUEUE));
 	EXPECT_EQ(1, queue_failed(&other, QUEUE));
@@ -1400,8 +1245,8 @@ FIXTURE_TEARDOWN(no_pasid)
 
 static void start_no_pasid(struct __test_metadata *_metadata, FIXTURE_DATA(no_pasid) *self)
 {
-	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
-	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, SOME));
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
+	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, NR_TRANSFERS));
 }
 
 TEST_F(no_pasid, attach_does_not_disturb_dma_that_goes_on)
@@ -1471,7 +1316,7 @@ TEST_F(no_pasid, detach_of_a_parked_number_leaves_dma_blocked_quietly)
 	/* The device itself is able to, and its tagged DMA is not concerned */
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, TAGGED));
-	queue_fill_repeat(&self->dev, OTHER_QUEUE, OTHER_ID, OTHER_IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, OTHER_ID, OTHER_IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
@@ -1492,7 +1337,7 @@ TEST_F(no_pasid, stays_blocked_when_the_device_is_opened_again_in_the_same_conta
 	vfio_close_device(&self->dev);
 	ASSERT_EQ(0, vfio_open_device(&self->dev));
 	ASSERT_EQ(0, vfio_map_bar(&self->dev));
-	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
@@ -1508,7 +1353,7 @@ TEST_F(no_pasid, stays_blocked_when_the_device_was_closed_while_parked)
 	ASSERT_EQ(0, ioasid_try(ID));
 	ASSERT_EQ(0, vfio_open_device(&self->dev));
 	ASSERT_EQ(0, vfio_map_bar(&self->dev));
-	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
 }
@@ -1604,7 +1449,7 @@ TEST_F(device, without_pasid_can_have_its_default_dma_under_a_number)
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
-	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -1639,7 +1484,7 @@ TEST_F(device, with_few_pasid_bits_takes_the_highest_number_that_it_can)
 	last = (1 << machine_pasid_bits(self->dev.bdf)) - 1;
 	ASSERT_EQ(last, ioasid_alloc(self->fd, last, last));
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, last, TAGGED));
-	queue_fill_repeat(&self->dev, QUEUE, last, IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(&self->dev, QUEUE, last, IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, last));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -1663,9 +1508,9 @@ TEST_F(device, takes_the_highest_and_the_lowest_number_of_all)
 	first = ioasid_alloc(self->fd, 1, last);
 	ASSERT_LT(0, first);
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, first, TAGGED));
-	queue_fill_repeat(&self->dev, QUEUE, last, IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(&self->dev, QUEUE, last, IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
-	queue_fill_repeat(&self->dev, OTHER_QUEUE, first, IOVA, PATTERN, PERIOD);
+	queue_fill_repeat(&self->dev, OTHER_QUEUE, first, IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 }
 

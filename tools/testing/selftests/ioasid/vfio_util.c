@@ -13,7 +13,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <linux/pci_regs.h>
-#include <linux/vfio.h>
 
 #include "vfio_util.h"
 #include "pasid-test.h"
@@ -477,7 +476,22 @@ void *page_new(void)
 	return page == MAP_FAILED ? NULL : page;
 }
 
+__u64 word_of(const void *page)
+{
+	return __atomic_load_n((const __u64 *)page, __ATOMIC_SEQ_CST);
+}
+
+bool is_filled(const void *page, __u64 pattern)
+{
+	return (word_of(page) & PATTERN_MASK) == pattern;
+}
+
 /* Queues */
+
+__u32 pasid_of(__u32 flags, __u32 id)
+{
+	return flags & FLAG_NO_PASID ? NO_PASID : id;
+}
 
 static void *queue_reg(const struct vfio_dev *dev, unsigned int queue, unsigned int reg)
 {

@@ -6,6 +6,8 @@
 #ifndef VFIO_UTIL_H
 #define VFIO_UTIL_H
 
+#include <linux/vfio.h>
+
 #include "ioasid_util.h"
 
 /* The machine: one pasid-test device for each role */
@@ -61,16 +63,26 @@ bool machine_is_suspended(const char *bdf);
 /* /dev/vfio/devices/vfio* of the device */
 int vfio_open_cdev(const char *bdf);
 
+/* Flags of an attachment: DMA with the id as its PASID, or DMA without PASID */
+#define TAGGED		0
+#define FLAG_NO_PASID	VFIO_DEVICE_IOASID_NO_PASID
+
 int vfio_attach(int device, int ioasid_fd, __u32 id, __u32 flags);
 int vfio_detach(int device, __u32 id, __u32 flags);
 
 /* Memory that children share, for the device to write to */
 #define PAGE		4096UL
 void *page_new(void);
+__u64 word_of(const void *page);
+/* A pattern is in the upper bits of each word, the queue counts in the others */
+#define PATTERN_MASK	0xffff000000000000ULL
+bool is_filled(const void *page, __u64 pattern);
 
 /* The queues of a pasid-test device whose BAR is mapped */
 
 #define NO_PASID	0xffffffffU
+/* What a queue needs for DMA that an attachment of @id with @flags translates */
+__u32 pasid_of(__u32 flags, __u32 id);
 
 __u32 queue_read32(const struct vfio_dev *dev, unsigned int queue, unsigned int reg);
 __u64 queue_read64(const struct vfio_dev *dev, unsigned int queue, unsigned int reg);

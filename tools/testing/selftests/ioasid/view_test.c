@@ -4,24 +4,17 @@
  * who hold them, tracepoints.
  */
 #define _GNU_SOURCE
-#include <assert.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "../kselftest_harness.h"
+#include "test_util.h"
 #include "vfio_util.h"
 
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 600
-
 #define TRACE	"/sys/kernel/tracing/instances/ioasid_test"
-#define SETS	"/sys/kernel/debug/iommu/ioasid/sets"
+#define SETS	IOASID_DEBUGFS "/sets"
 #define VTD	"/sys/kernel/debug/iommu/intel/"
-
-/* Numbers that nothing else on the machine uses */
-#define ID	0x70000
 
 FIXTURE(view) {
 	struct vfio_dev dev;
@@ -163,7 +156,7 @@ static bool vtd_entry(char *line, size_t size)
 	if (!f)
 		return false;
 	while (!found && fgets(line, size, f))
-		found = strstr(line, "\t458752\t");
+		found = strstr(line, "\t" STR(ID) "\t");
 	fclose(f);
 	return found;
 }
@@ -194,18 +187,17 @@ TEST_F(view, debugfs_of_vtd_shows_the_entry_of_a_parked_number_as_blocked)
 }
 
 /* Each event's line, in the order in which they come after one another */
-static_assert(ID == 458752, "the number that the lines below have");
 static const char *const life[] = {
-	"ioasid_alloc: id=458752 set=%lld active refs=2 attachments=0",
-	"ioasid_get: id=458752 set=%lld active",
-	"ioasid_attach: id=458752 set=%lld active dev=%s kind=tagged holder=vfio",
-	"ioasid_free: id=458752 set=%lld active refs=3 attachments=1",
-	"ioasid_park: id=458752 set=%lld parked refs=3 attachments=1",
-	"ioasid_put: id=458752 set=%lld parked refs=3",
-	"ioasid_put: id=458752 set=%lld parked refs=2",
-	"ioasid_detach: id=458752 set=%lld parked dev=%s kind=tagged holder=vfio",
-	"ioasid_put: id=458752 set=%lld parked refs=1 attachments=0",
-	"ioasid_recycle: id=458752 set=%lld parked refs=0 attachments=0",
+	"ioasid_alloc: id=" STR(ID) " set=%lld active refs=2 attachments=0",
+	"ioasid_get: id=" STR(ID) " set=%lld active",
+	"ioasid_attach: id=" STR(ID) " set=%lld active dev=%s kind=tagged holder=vfio",
+	"ioasid_free: id=" STR(ID) " set=%lld active refs=3 attachments=1",
+	"ioasid_park: id=" STR(ID) " set=%lld parked refs=3 attachments=1",
+	"ioasid_put: id=" STR(ID) " set=%lld parked refs=3",
+	"ioasid_put: id=" STR(ID) " set=%lld parked refs=2",
+	"ioasid_detach: id=" STR(ID) " set=%lld parked dev=%s kind=tagged holder=vfio",
+	"ioasid_put: id=" STR(ID) " set=%lld parked refs=1 attachments=0",
+	"ioasid_recycle: id=" STR(ID) " set=%lld parked refs=0 attachments=0",
 };
 
 TEST_F(view, tracepoints_follow_a_number_through_its_life)
@@ -220,7 +212,7 @@ TEST_F(view, tracepoints_follow_a_number_through_its_life)
 	ASSERT_EQ(0, mkdir(TRACE, 0700));
 	/* The order of events on different CPUs */
 	ASSERT_EQ(0, write_file(TRACE "/trace_clock", "global"));
-	ASSERT_EQ(0, write_file(TRACE "/events/ioasid/filter", "id == 458752"));
+	ASSERT_EQ(0, write_file(TRACE "/events/ioasid/filter", "id == " STR(ID)));
 	ASSERT_EQ(0, write_file(TRACE "/events/ioasid/enable", "1"));
 
 	EXPECT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
