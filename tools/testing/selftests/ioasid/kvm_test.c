@@ -32,13 +32,6 @@
 /* A guest that runs counts so far */
 #define GUEST_ROUNDS	1000
 
-static int references_of(int fd, __u32 id)
-{
-	struct ioasid_cmd_query query;
-
-	return ioasid_query(fd, id, &query) ?: (int)query.references;
-}
-
 /* What debugfs lists of a number has the words */
 static bool line_has(__u32 id, const char *words)
 {
@@ -132,14 +125,19 @@ TEST_F(kvm, add_holds_the_number_and_del_lets_it_go)
 	char name[64];
 
 	snprintf(name, sizeof(name), "kvm (%s/%d)", program_invocation_short_name, getpid());
-	EXPECT_EQ(1, references_of(self->fd, ID));
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
-	EXPECT_EQ(2, references_of(self->fd, ID));
 	EXPECT_TRUE(line_has(ID, name));
 	ASSERT_EQ(0, vm_ioasid_del(self->vm.dev, GUEST));
-	EXPECT_EQ(1, references_of(self->fd, ID));
 	EXPECT_FALSE(line_has(ID, "kvm ("));
 	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, ID));
+	EXPECT_NO_HOLDER(self->fd, ID);
+
+	/* The same when it is parked */
+	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
+	ASSERT_EQ(0, vm_ioasid_del(self->vm.dev, GUEST));
+	EXPECT_EQ(0, ioasid_try(ID));
 }
 
 TEST_F(kvm, a_guest_has_numbers_of_its_own)
@@ -162,8 +160,9 @@ TEST_F(kvm, a_number_can_be_mapped_again_after_del)
 	for (i = 0; i < 5; i++) {
 		ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST + i));
 		EXPECT_EQ(ID, vm_ioasid_lookup(self->vm.dev, GUEST + i));
-		EXPECT_EQ(2, references_of(self->fd, ID));
+		EXPECT_TRUE(line_has(ID, "kvm ("));
 		ASSERT_EQ(0, vm_ioasid_del(self->vm.dev, GUEST + i));
+		EXPECT_NO_HOLDER(self->fd, ID);
 	}
 }
 
@@ -174,7 +173,6 @@ TEST_F(kvm, two_vms_can_hold_the_same_number)
 	ASSERT_EQ(0, vm_open_with_device(&other, self->memory, GUEST_COUNTS));
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, vm_ioasid_add(other.dev, self->fd, ID, GUEST));
-	EXPECT_EQ(3, references_of(self->fd, ID));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	vm_close(&self->vm);
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
@@ -191,7 +189,6 @@ TEST_F(kvm, a_parked_number_stays_but_is_not_taken)
 	EXPECT_EQ(ID, vm_ioasid_lookup(self->vm.dev, GUEST));
 	EXPECT_EQ(-ENOENT, vm_ioasid_add(self->vm.dev, self->fd, ID, OTHER_GUEST));
 	EXPECT_EQ(-ENOENT, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
-	EXPECT_EQ(1, references_of(self->fd, ID));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 	ASSERT_EQ(0, vm_ioasid_del(self->vm.dev, GUEST));
 	EXPECT_EQ(-ENOENT, state_of(self->fd, ID));
@@ -203,25 +200,28 @@ TEST_F(kvm, close_of_the_device_drops_nothing)
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, close(self->vm.dev));
 	self->vm.dev = -1;
-	EXPECT_EQ(2, references_of(self->fd, ID));
-	/* It is the VM's still */
+	/* The VM keeps the device */
 	EXPECT_EQ(-EBUSY, vm_create_device(self->vm.vm, KVM_DEV_TYPE_IOASID, 0));
+	EXPECT_TRUE(line_has(ID, "kvm ("));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 	vm_close(&self->vm);
-	EXPECT_EQ(1, references_of(self->fd, ID));
+	EXPECT_EQ(0, ioasid_try(ID));
 }
 
 TEST_F(kvm, each_file_of_the_vm_keeps_its_numbers)
 {
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	ASSERT_EQ(0, close(self->vm.vm));
 	self->vm.vm = -1;
-	EXPECT_EQ(2, references_of(self->fd, ID));
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 	EXPECT_EQ(ID, vm_ioasid_lookup(self->vm.dev, GUEST));
 	ASSERT_EQ(0, close(self->vm.dev));
 	self->vm.dev = -1;
-	EXPECT_EQ(2, references_of(self->fd, ID));
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 	vm_close_vcpu(&self->vm);
-	EXPECT_EQ(1, references_of(self->fd, ID));
+	EXPECT_EQ(0, ioasid_try(ID));
 }
 
 TEST_F(kvm, the_quota_bounds_what_a_vm_has)
@@ -249,8 +249,8 @@ TEST_F(kvm, the_quota_bounds_what_a_vm_has)
 
 #define EXPECT_UNCHANGED()					\
 do {								\
-	EXPECT_EQ(2, references_of(self->fd, ID));		\
-	EXPECT_EQ(1, references_of(self->fd, OTHER_ID));	\
+	EXPECT_TRUE(line_has(ID, " active refs 2 "));		\
+	EXPECT_NO_HOLDER(self->fd, OTHER_ID);			\
 	EXPECT_EQ(ID, vm_ioasid_lookup(self->vm.dev, GUEST));	\
 	EXPECT_EQ(-ENOENT, vm_ioasid_lookup(self->vm.dev, OTHER_GUEST)); \
 } while (0)
@@ -281,7 +281,7 @@ TEST_F(kvm, del_of_what_is_not_there_finds_nothing)
 	EXPECT_UNCHANGED();
 	EXPECT_EQ(0, vm_ioasid_del(self->vm.dev, GUEST));
 	EXPECT_EQ(-ENOENT, vm_ioasid_del(self->vm.dev, GUEST));
-	EXPECT_EQ(1, references_of(self->fd, ID));
+	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
 TEST_F(kvm, add_finds_active_numbers_of_the_file_only)
@@ -301,7 +301,7 @@ TEST_F(kvm, add_finds_active_numbers_of_the_file_only)
 	ASSERT_EQ(MORE_IDS, ioasid_alloc(other, MORE_IDS, MORE_IDS));
 	EXPECT_EQ(-ENOENT, vm_ioasid_add(self->vm.dev, self->fd, MORE_IDS, OTHER_GUEST));
 	EXPECT_EQ(-ENOENT, vm_ioasid_add(self->vm.dev, other, OTHER_ID, OTHER_GUEST));
-	EXPECT_EQ(1, references_of(other, MORE_IDS));
+	EXPECT_NO_HOLDER(other, MORE_IDS);
 	EXPECT_UNCHANGED();
 	close(other);
 }
@@ -549,9 +549,9 @@ TEST_F(kvm, add_without_memory_changes_nothing)
 			EXPECT_EQ(-ENOMEM, ret) {
 				TH_LOG("guest's number %#x, allocation %u", guests[i], nth);
 			}
-			EXPECT_EQ(1, references_of(self->fd, ID));
 			EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, ID));
 			EXPECT_FALSE(line_has(ID, "kvm ("));
+			EXPECT_NO_HOLDER(self->fd, ID);
 			EXPECT_EQ(-ENOENT, vm_ioasid_lookup(other.dev, guests[i]));
 			EXPECT_EQ(-ENOENT, vm_ioasid_del(other.dev, guests[i]));
 
@@ -561,16 +561,16 @@ TEST_F(kvm, add_without_memory_changes_nothing)
 			EXPECT_EQ(0, vm_ioasid_add(other.dev, self->fd, ID, guests[i]));
 			EXPECT_EQ(ID, vm_ioasid_lookup(other.dev, guests[i]));
 			vm_close(&other);
-			EXPECT_EQ(1, references_of(self->fd, ID));
+			EXPECT_NO_HOLDER(self->fd, ID);
 		}
 		printf("# guest's number %#x: ADD failed %u times\n", guests[i], nth - 1);
 		ASSERT_EQ(0, ret);
 		/* The entry, and at least one node in each array */
 		EXPECT_LT(3, nth);
 		EXPECT_EQ(ID, vm_ioasid_lookup(other.dev, guests[i]));
-		EXPECT_EQ(2, references_of(self->fd, ID));
+		EXPECT_TRUE(line_has(ID, "kvm ("));
 		vm_close(&other);
-		EXPECT_EQ(1, references_of(self->fd, ID));
+		EXPECT_NO_HOLDER(self->fd, ID);
 	}
 	EXPECT_EQ(0, needy_close(&needy));
 }

@@ -62,8 +62,6 @@ static int entries_of(const char *path)
 /* What a number of its own is like, that nothing is attached to, from its birth to its end */
 static void expect_numbers_work(struct __test_metadata *_metadata)
 {
-	struct ioasid_cmd_query query;
-	struct ioasid_cmd_info info;
 	int fd, other;
 
 	fd = ioasid_open();
@@ -72,31 +70,26 @@ static void expect_numbers_work(struct __test_metadata *_metadata)
 	ASSERT_LE(0, other);
 	ASSERT_EQ(ID, ioasid_alloc(fd, ID, ID));
 	EXPECT_EQ(-ENOSPC, ioasid_alloc(other, ID, ID));
-	EXPECT_EQ(0, ioasid_query(fd, ID, &query));
-	EXPECT_EQ(IOASID_STATE_ACTIVE, query.state);
-	EXPECT_EQ(0, query.attachments);
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(fd, ID));
+	EXPECT_EQ(0, attachments_of(fd, ID));
 	EXPECT_EQ(0, ioasid_free(fd, ID));
 	EXPECT_EQ(-ENOENT, ioasid_free(fd, ID));
 	ASSERT_EQ(ID, ioasid_alloc(other, ID, ID));
 	close(other);
 	EXPECT_EQ(ID, ioasid_alloc(fd, ID, ID));
-	EXPECT_EQ(0, ioasid_info(fd, &info));
-	EXPECT_EQ(1, info.active);
-	EXPECT_EQ(0, info.parked);
+	EXPECT_EQ(1, active_of(fd));
+	EXPECT_EQ(0, parked_of(fd));
 	close(fd);
 }
 
 /* The device refuses, and the number is as it was */
 static void expect_refused(struct __test_metadata *_metadata, int device, int fd, __u32 flags)
 {
-	struct ioasid_cmd_query query;
-
 	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(device, fd, ID, flags));
 	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, flags));
-	EXPECT_EQ(0, ioasid_query(fd, ID, &query));
-	EXPECT_EQ(IOASID_STATE_ACTIVE, query.state);
-	EXPECT_EQ(0, query.attachments);
-	EXPECT_EQ(1, query.references);
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(fd, ID));
+	EXPECT_EQ(0, attachments_of(fd, ID));
+	EXPECT_NO_HOLDER(fd, ID);
 }
 
 /* VT-d in legacy mode: DMA is translated, and by device only */

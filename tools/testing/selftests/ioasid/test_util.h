@@ -21,6 +21,13 @@
 #define OTHER_ID	327681
 #define MORE_IDS	327696
 
+/* Nobody but the owner holds the IOASID: free recycles it, the id can be allocated again */
+#define EXPECT_NO_HOLDER(fd, id)			\
+do {							\
+	EXPECT_EQ(0, ioasid_free(fd, id));		\
+	EXPECT_EQ(id, ioasid_alloc(fd, id, id));	\
+} while (0)
+
 #define __STR(x)	#x
 #define STR(x)		__STR(x)
 

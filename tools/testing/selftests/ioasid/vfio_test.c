@@ -27,13 +27,6 @@
 /* Between two transfers of a queue that finds even a short window */
 #define BUSY_PERIOD_US	20
 
-static int references_of(int fd, __u32 id)
-{
-	struct ioasid_cmd_query query;
-
-	return ioasid_query(fd, id, &query) ?: (int)query.references;
-}
-
 /*
  * A device with a mapping, a set with one number. Nothing is attached yet. Each
  * test runs for DMA with a PASID and without.
@@ -137,17 +130,16 @@ TEST_F(dma, attach_lets_dma_reach_memory)
 	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
 }
 
-TEST_F(dma, an_attachment_is_a_reference_that_query_counts)
+TEST_F(dma, query_counts_attachments)
 {
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
-	EXPECT_EQ(1, references_of(self->fd, ID));
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
-	EXPECT_EQ(2, references_of(self->fd, ID));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, ID));
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
-	EXPECT_EQ(1, references_of(self->fd, ID));
 	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, ID));
+	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
 TEST_F(dma, a_number_can_be_attached_both_ways_and_free_blocks_both)
@@ -157,7 +149,6 @@ TEST_F(dma, a_number_can_be_attached_both_ways_and_free_blocks_both)
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, flags));
 	EXPECT_EQ(2, attachments_of(self->fd, ID));
-	EXPECT_EQ(3, references_of(self->fd, ID));
 	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid_of(flags, ID), OTHER_IOVA, PATTERN,
 			  PERIOD_US);
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
@@ -171,9 +162,9 @@ TEST_F(dma, a_second_attachment_of_the_same_number_is_refused)
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
 	EXPECT_EQ(-EEXIST, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
-	EXPECT_EQ(2, references_of(self->fd, ID));
 	EXPECT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
 	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags));
+	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
 TEST_F(dma, attach_works_again_after_detach)
@@ -587,16 +578,12 @@ TEST_F(dma, a_parked_number_is_not_given_out)
 
 TEST_F(dma, a_parked_number_is_told_by_query_and_info)
 {
-	struct ioasid_cmd_info info;
-
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(IOASID_STATE_PARKED, state_of(self->fd, ID));
-	EXPECT_EQ(1, references_of(self->fd, ID));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
-	ASSERT_EQ(0, ioasid_info(self->fd, &info));
-	EXPECT_EQ(0, info.active);
-	EXPECT_EQ(1, info.parked);
+	EXPECT_EQ(0, active_of(self->fd));
+	EXPECT_EQ(1, parked_of(self->fd));
 	EXPECT_EQ(-ENOENT, state_of(self->other_fd, ID));
 }
 
@@ -643,7 +630,8 @@ TEST_F(dma, free_of_a_parked_number_finds_nothing)
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, ID));
 	EXPECT_EQ(IOASID_STATE_PARKED, state_of(self->fd, ID));
-	EXPECT_EQ(1, references_of(self->fd, ID));
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 }
 
 TEST_F(dma, attach_of_a_parked_number_finds_nothing)
@@ -704,7 +692,7 @@ TEST_F(dma, close_of_the_device_detaches_an_active_number)
 	vfio_close_device(&self->dev);
 	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, ID));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
-	EXPECT_EQ(1, references_of(self->fd, ID));
+	EXPECT_NO_HOLDER(self->fd, ID);
 	EXPECT_QUIET(&self->watch);
 
 	ASSERT_EQ(0, vfio_open_device(&self->dev));
@@ -924,7 +912,7 @@ TEST_F(dma, ends_and_leaves_nothing_whatever_is_closed_first)
 				memcpy(last, self->page, PAGE);
 			}
 			if (dev->device < 0) {
-				EXPECT_EQ(fd >= 0 ? 1 : -EBADF, references_of(fd, OTHER_ID));
+				EXPECT_EQ(fd >= 0 ? 0 : -EBADF, attachments_of(fd, OTHER_ID));
 			} else if (ended) {
 				EXPECT_NO_DMA(dev, QUEUE, self->page);
 			} else {
@@ -1157,7 +1145,7 @@ TEST_F(tagged, attach_is_refused_when_the_group_has_as_many_as_it_may)
 	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, TAGGED));
 	EXPECT_EQ(-ENOSPC, vfio_attach(self->dev.device, self->fd, OTHER_ID, TAGGED));
 	EXPECT_EQ(-ENOSPC, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
-	EXPECT_EQ(1, references_of(self->fd, OTHER_ID));
+	EXPECT_NO_HOLDER(self->fd, OTHER_ID);
 	EXPECT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
 	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, TAGGED));
 	EXPECT_EQ(0, param_set(PARAM_LIMIT, limit));
@@ -1327,7 +1315,7 @@ TEST_F(no_pasid, attach_after_a_parked_number_was_detached_is_refused)
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
 	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
 	EXPECT_EQ(0, attachments_of(self->fd, OTHER_ID));
-	EXPECT_EQ(1, references_of(self->fd, OTHER_ID));
+	EXPECT_NO_HOLDER(self->fd, OTHER_ID);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
@@ -1433,7 +1421,7 @@ static void expect_unsupported(struct __test_metadata *_metadata, FIXTURE_DATA(d
 	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, TAGGED));
 	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, FLAG_NO_PASID));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
-	EXPECT_EQ(1, references_of(self->fd, ID));
+	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
 TEST_F(device, without_pasid_refuses_tagged_dma)
@@ -1441,7 +1429,7 @@ TEST_F(device, without_pasid_refuses_tagged_dma)
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
 	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(self->dev.device, self->fd, ID, TAGGED));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
-	EXPECT_EQ(1, references_of(self->fd, ID));
+	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
 TEST_F(device, without_pasid_can_have_its_default_dma_under_a_number)
@@ -1472,7 +1460,8 @@ TEST_F(device, with_few_pasid_bits_refuses_a_number_beyond_them)
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
 	ASSERT_EQ(limit, ioasid_alloc(self->fd, limit, limit));
 	EXPECT_EQ(-EOVERFLOW, vfio_attach(self->dev.device, self->fd, limit, TAGGED));
-	EXPECT_EQ(1, references_of(self->fd, limit));
+	EXPECT_EQ(0, attachments_of(self->fd, limit));
+	EXPECT_NO_HOLDER(self->fd, limit);
 }
 
 TEST_F(device, with_few_pasid_bits_takes_the_highest_number_that_it_can)
