@@ -793,7 +793,7 @@ TEST_F(quota, of_zero_gives_nothing)
 	EXPECT_EQ(0, close(fd));
 }
 
-/* Malformed commands: each test runs for each of them */
+/* Malformed commands */
 
 union command {
 	struct {
@@ -806,22 +806,10 @@ union command {
 	struct ioasid_cmd_query query;
 };
 
-#define MEMORY_PAGES 2
-
-FIXTURE(command) {
-	int fd;
-	union command cmd;
-	/* MEMORY_PAGES, all zero, and one that must not be touched */
-	char *memory;
-	size_t page;
-	char *end;
+struct command_files {
 };
 
-FIXTURE_VARIANT(command) {
-	unsigned long nr;
-	size_t size;
-	bool answers;
-};
+#include "command_test.h"
 
 FIXTURE_VARIANT_ADD(command, info) {
 	.nr = IOASID_INFO,
@@ -847,25 +835,18 @@ FIXTURE_VARIANT_ADD(command, query) {
 	.answers = true,
 };
 
-FIXTURE_SETUP(command)
+static void command_begin(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
+			  const FIXTURE_VARIANT(command) *variant)
 {
 	self->fd = ioasid_open();
 	ASSERT_LE(0, self->fd);
-	/* What FREE and QUERY speak of */
+	/* For FREE and QUERY */
 	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
 
-	self->page = sysconf(_SC_PAGESIZE);
-	self->memory = mmap(NULL, (MEMORY_PAGES + 1) * self->page, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_TRUE(self->memory != MAP_FAILED);
-	self->end = self->memory + MEMORY_PAGES * self->page;
-	ASSERT_EQ(0, mprotect(self->end, self->page, PROT_NONE));
-
-	self->cmd.size = variant->size;
 	switch (variant->nr) {
 	case IOASID_ALLOC:
 		self->cmd.alloc.min = BASE + 1;
-		self->cmd.alloc.max = BASE + 9999;
+		self->cmd.alloc.max = BASE + 1;
 		break;
 	case IOASID_FREE:
 		self->cmd.free.id = BASE;
@@ -876,226 +857,40 @@ FIXTURE_SETUP(command)
 	}
 }
 
-FIXTURE_TEARDOWN(command)
+static void command_end(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self)
 {
-	munmap(self->memory, (MEMORY_PAGES + 1) * self->page);
 	close(self->fd);
-	/* Numbers were neither leaked nor lost */
+	/* No id is leaked */
 	EXPECT_EQ(0, ioasid_try(BASE));
 	EXPECT_EQ(0, ioasid_try(BASE + 1));
 }
 
-/* Put the command where @where says, of which only @size bytes may exist */
-static void *put_command(FIXTURE_DATA(command) *self, char *where, size_t size)
+static void expect_unchanged(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
+			     const FIXTURE_VARIANT(command) *variant)
 {
-	memcpy(where, &self->cmd, size);
-	return where;
-}
-
-/* Nothing has come of a command that was refused */
-#define EXPECT_NOTHING_DONE()					\
-do {								\
-	EXPECT_EQ(1, active_of(self->fd));			\
-	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, BASE));	\
-} while (0)
-
-TEST_F(command, is_accepted_as_it_should_be)
-{
-	void *cmd = put_command(self, self->memory, variant->size);
-
-	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr, cmd));
-}
-
-TEST_F(command, is_accepted_at_the_end_of_a_mapping)
-{
-	void *cmd = put_command(self, self->end - variant->size, variant->size);
-
-	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr, cmd));
-}
-
-TEST_F(command, does_not_write_behind_what_it_has)
-{
-	size_t i;
-	void *cmd;
-
-	memset(self->memory, 0x5a, self->page);
-	cmd = put_command(self, self->memory, variant->size);
-	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr, cmd));
-	for (i = variant->size; i < self->page; i++)
-		ASSERT_EQ(0x5a, self->memory[i]);
-}
-
-TEST_F(command, is_refused_with_size_0)
-{
-	self->cmd.size = 0;
-	EXPECT_EQ(-EINVAL, do_ioctl(self->fd, variant->nr,
-				    put_command(self, self->memory, variant->size)));
-	EXPECT_NOTHING_DONE();
-}
-
-TEST_F(command, is_refused_when_shorter_than_its_first_version)
-{
-	for (self->cmd.size = 1; self->cmd.size < variant->size; self->cmd.size++)
-		EXPECT_EQ(-EINVAL, do_ioctl(self->fd, variant->nr,
-					    put_command(self, self->memory, variant->size)));
-	EXPECT_NOTHING_DONE();
-}
-
-TEST_F(command, is_accepted_when_longer_with_a_tail_of_zeros)
-{
-	const size_t tails[] = { 1, 4, 8, 100 };
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(tails); i++) {
-		self->cmd.size = variant->size + tails[i];
-		memset(self->memory, 0, self->page);
-		/* FREE does it but once */
-		EXPECT_EQ(i && variant->nr == IOASID_FREE ? -ENOENT : 0,
-			  do_ioctl(self->fd, variant->nr,
-				   put_command(self, self->memory, variant->size)));
-		if (variant->nr == IOASID_ALLOC) {
-			EXPECT_EQ(0, ioasid_free(self->fd,
-						 ((union command *)self->memory)->alloc.id));
-		}
-	}
-}
-
-TEST_F(command, leaves_the_size_as_the_caller_set_it)
-{
-	__u32 size = variant->size + 24;
-
-	self->cmd.size = size;
-	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr,
-			      put_command(self, self->memory, variant->size)));
-	EXPECT_EQ(size, ((union command *)self->memory)->size);
-}
-
-TEST_F(command, is_refused_when_longer_with_a_tail_that_is_not_zero)
-{
-	size_t i;
-
-	self->cmd.size = variant->size + 24;
-	for (i = variant->size; i < self->cmd.size; i++) {
-		memset(self->memory, 0, self->page);
-		self->memory[i] = 1;
-		EXPECT_EQ(-E2BIG, do_ioctl(self->fd, variant->nr,
-					   put_command(self, self->memory, variant->size)));
-	}
-	EXPECT_NOTHING_DONE();
-}
-
-TEST_F(command, is_accepted_when_as_long_as_a_page_with_a_tail_of_zeros)
-{
-	self->cmd.size = self->page;
-	EXPECT_EQ(0, do_ioctl(self->fd, variant->nr,
-			      put_command(self, self->memory, variant->size)));
-}
-
-TEST_F(command, is_refused_when_as_long_as_a_page_with_a_tail_that_is_not_zero)
-{
-	self->cmd.size = self->page;
-	self->memory[self->page - 1] = 1;
-	EXPECT_EQ(-E2BIG, do_ioctl(self->fd, variant->nr,
-				   put_command(self, self->memory, variant->size)));
-	EXPECT_NOTHING_DONE();
-}
-
-TEST_F(command, is_refused_when_longer_than_a_page)
-{
-	const __u32 sizes[] = {
-		self->page + 1, MEMORY_PAGES * self->page, 1U << 30, 0x7fffffff, 1U << 31, ~0U,
-	};
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		self->cmd.size = sizes[i];
-		EXPECT_EQ(-E2BIG, do_ioctl(self->fd, variant->nr,
-					   put_command(self, self->memory, variant->size)));
-	}
-	EXPECT_NOTHING_DONE();
-}
-
-TEST_F(command, is_refused_when_its_tail_runs_into_what_is_not_mapped)
-{
-	self->cmd.size = variant->size + 8;
-	EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr,
-				    put_command(self, self->end - variant->size - 4,
-						variant->size)));
-	EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr,
-				    put_command(self, self->end - variant->size, variant->size)));
-	EXPECT_NOTHING_DONE();
-}
-
-TEST_F(command, is_refused_with_flags)
-{
-	int bit;
-
-	for (bit = 0; bit < 32; bit++) {
-		self->cmd.flags = 1U << bit;
-		EXPECT_EQ(-EINVAL, do_ioctl(self->fd, variant->nr,
-					    put_command(self, self->memory, variant->size)));
-	}
-	self->cmd.flags = ~0U;
-	EXPECT_EQ(-EINVAL, do_ioctl(self->fd, variant->nr,
-				    put_command(self, self->memory, variant->size)));
-	EXPECT_NOTHING_DONE();
-}
-
-TEST_F(command, is_refused_where_nothing_is_mapped)
-{
-	void *const where[] = {
-		NULL, (void *)1, self->end, (void *)-1L, (void *)-4096L,
-		(void *)(1UL << (8 * sizeof(long) - 1)),
-	};
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(where); i++)
-		EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr, where[i]));
-	EXPECT_NOTHING_DONE();
-}
-
-TEST_F(command, is_refused_when_it_runs_into_what_is_not_mapped)
-{
-	size_t size;
-
-	for (size = 1; size < variant->size; size++)
-		EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr,
-					    put_command(self, self->end - size, size)));
-	EXPECT_NOTHING_DONE();
-}
-
-TEST_F(command, does_nothing_when_its_answer_cannot_be_written)
-{
-	void *cmd = put_command(self, self->memory, variant->size);
-	int i;
-
-	ASSERT_EQ(0, mprotect(self->memory, self->page, PROT_READ));
-	if (!variant->answers) {
-		/* Then it need not be */
-		EXPECT_EQ(0, do_ioctl(self->fd, variant->nr, cmd));
-		return;
-	}
-	for (i = 0; i < 10; i++)
-		EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr, cmd));
-	EXPECT_NOTHING_DONE();
+	EXPECT_EQ(1, active_of(self->fd));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, BASE));
 	EXPECT_EQ(0, ioasid_try(BASE + 1));
 }
 
-TEST_F(command, does_nothing_when_the_last_of_its_answer_cannot_be_written)
+static void expect_done(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
+			const FIXTURE_VARIANT(command) *variant)
 {
-	char *boundary = self->memory + self->page;
-	void *cmd = put_command(self, boundary - variant->size + sizeof(__u32), variant->size);
-	int i;
+	bool alloc = variant->nr == IOASID_ALLOC, free = variant->nr == IOASID_FREE;
 
-	ASSERT_EQ(0, mprotect(boundary, self->page, PROT_READ));
-	if (!variant->answers) {
-		EXPECT_EQ(0, do_ioctl(self->fd, variant->nr, cmd));
-		return;
+	EXPECT_EQ(1 + alloc - free, active_of(self->fd));
+	EXPECT_EQ(free ? -ENOENT : IOASID_STATE_ACTIVE, state_of(self->fd, BASE));
+	EXPECT_EQ(alloc ? IOASID_STATE_ACTIVE : -ENOENT, state_of(self->fd, BASE + 1));
+}
+
+static void command_undo(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
+			 const FIXTURE_VARIANT(command) *variant)
+{
+	if (variant->nr == IOASID_ALLOC) {
+		ASSERT_EQ(0, ioasid_free(self->fd, BASE + 1));
+	} else if (variant->nr == IOASID_FREE) {
+		ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
 	}
-	for (i = 0; i < 10; i++)
-		EXPECT_EQ(-EFAULT, do_ioctl(self->fd, variant->nr, cmd));
-	EXPECT_NOTHING_DONE();
-	EXPECT_EQ(0, ioasid_try(BASE + 1));
 }
 
 int main(int argc, char **argv)

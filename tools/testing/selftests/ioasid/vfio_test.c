@@ -1557,213 +1557,106 @@ TEST_F(device, in_a_group_with_iommufd_as_its_container_is_refused)
 	expect_unsupported(_metadata, self, self->dev.device);
 }
 
-/* Malformed commands: each test runs for both of them, and both flags */
+/* Malformed commands, for both kinds of DMA */
 
 union command {
 	struct {
-		__u32 argsz;
+		__u32 size;
 		__u32 flags;
 	};
 	struct vfio_device_attach_ioasid attach;
 	struct vfio_device_detach_ioasid detach;
 };
 
-#define MEMORY_PAGES 2
-
-FIXTURE(command) {
+struct command_files {
 	struct watch watch;
 	struct vfio_dev dev;
-	int fd;
-	int expected;
-	union command cmd;
-	/* MEMORY_PAGES, all zero, and one that must not be touched */
-	char *memory;
-	char *end;
+	int ioasid;
 };
 
-FIXTURE_VARIANT(command) {
-	unsigned long nr;
-	size_t size;
-	__u32 flags;
-};
+#include "command_test.h"
 
 FIXTURE_VARIANT_ADD(command, attach_tagged) {
 	.nr = VFIO_DEVICE_ATTACH_IOASID,
 	.size = sizeof(struct vfio_device_attach_ioasid),
 	.flags = TAGGED,
+	.known_flags = FLAG_NO_PASID,
 };
 
 FIXTURE_VARIANT_ADD(command, attach_no_pasid) {
 	.nr = VFIO_DEVICE_ATTACH_IOASID,
 	.size = sizeof(struct vfio_device_attach_ioasid),
 	.flags = FLAG_NO_PASID,
+	.known_flags = FLAG_NO_PASID,
 };
 
 FIXTURE_VARIANT_ADD(command, detach_tagged) {
 	.nr = VFIO_DEVICE_DETACH_IOASID,
 	.size = sizeof(struct vfio_device_detach_ioasid),
 	.flags = TAGGED,
+	.known_flags = FLAG_NO_PASID,
 };
 
 FIXTURE_VARIANT_ADD(command, detach_no_pasid) {
 	.nr = VFIO_DEVICE_DETACH_IOASID,
 	.size = sizeof(struct vfio_device_detach_ioasid),
 	.flags = FLAG_NO_PASID,
+	.known_flags = FLAG_NO_PASID,
 };
 
-FIXTURE_SETUP(command)
+static bool is_attach(const FIXTURE_VARIANT(command) *variant)
 {
-	ASSERT_EQ(0, watch_begin(&self->watch));
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
-	self->fd = ioasid_open();
-	ASSERT_LE(0, self->fd);
-	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	return variant->nr == VFIO_DEVICE_ATTACH_IOASID;
+}
 
-	self->memory = mmap(NULL, (MEMORY_PAGES + 1) * PAGE, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_TRUE(self->memory != MAP_FAILED);
-	self->end = self->memory + MEMORY_PAGES * PAGE;
-	ASSERT_EQ(0, mprotect(self->end, PAGE, PROT_NONE));
+static void command_begin(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
+			  const FIXTURE_VARIANT(command) *variant)
+{
+	struct command_files *files = &self->files;
 
-	self->cmd.argsz = variant->size;
-	self->cmd.flags = variant->flags;
-	if (variant->nr == VFIO_DEVICE_ATTACH_IOASID) {
-		self->cmd.attach.ioasid_fd = self->fd;
+	ASSERT_EQ(0, watch_begin(&files->watch));
+	ASSERT_EQ(0, vfio_open(&files->dev, ROLE_PASID_A, -1));
+	self->fd = files->dev.device;
+	files->ioasid = ioasid_open();
+	ASSERT_LE(0, files->ioasid);
+	ASSERT_EQ(ID, ioasid_alloc(files->ioasid, ID, ID));
+
+	if (is_attach(variant)) {
+		self->cmd.attach.ioasid_fd = files->ioasid;
 		self->cmd.attach.id = ID;
 	} else {
-		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+		ASSERT_EQ(0, vfio_attach(self->fd, files->ioasid, ID, variant->flags));
 		self->cmd.detach.id = ID;
-		self->expected = 1;
 	}
 }
 
-FIXTURE_TEARDOWN(command)
+static void command_end(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self)
 {
-	/* What a test has that expects the command to be refused */
-	EXPECT_EQ(self->expected, attachments_of(self->fd, ID));
-	munmap(self->memory, (MEMORY_PAGES + 1) * PAGE);
-	vfio_close(&self->dev);
-	close(self->fd);
-	expect_clean(_metadata, &self->watch);
+	vfio_close(&self->files.dev);
+	close(self->files.ioasid);
+	expect_clean(_metadata, &self->files.watch);
 }
 
-static int run_at(FIXTURE_DATA(command) *self, const FIXTURE_VARIANT(command) *variant, char *where,
-		  size_t size)
+static void expect_unchanged(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
+			     const FIXTURE_VARIANT(command) *variant)
 {
-	memcpy(where, &self->cmd, size);
-	return do_ioctl(self->dev.device, variant->nr, where);
+	EXPECT_EQ(!is_attach(variant), attachments_of(self->files.ioasid, ID));
 }
 
-static int run(FIXTURE_DATA(command) *self, const FIXTURE_VARIANT(command) *variant)
+static void expect_done(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
+			const FIXTURE_VARIANT(command) *variant)
 {
-	return run_at(self, variant, self->memory, variant->size);
+	EXPECT_EQ(is_attach(variant), attachments_of(self->files.ioasid, ID));
 }
 
-TEST_F(command, is_accepted_as_it_should_be)
+static void command_undo(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
+			 const FIXTURE_VARIANT(command) *variant)
 {
-	self->expected = !self->expected;
-	EXPECT_EQ(0, run(self, variant));
-}
-
-TEST_F(command, is_accepted_at_the_end_of_a_mapping)
-{
-	self->expected = !self->expected;
-	EXPECT_EQ(0, run_at(self, variant, self->end - variant->size, variant->size));
-}
-
-TEST_F(command, is_accepted_where_it_can_only_be_read)
-{
-	self->expected = !self->expected;
-	memcpy(self->memory, &self->cmd, variant->size);
-	ASSERT_EQ(0, mprotect(self->memory, PAGE, PROT_READ));
-	EXPECT_EQ(0, do_ioctl(self->dev.device, variant->nr, self->memory));
-}
-
-TEST_F(command, is_accepted_when_longer_with_a_tail_of_zeros)
-{
-	self->expected = !self->expected;
-	self->cmd.argsz = variant->size + 20;
-	EXPECT_EQ(0, run(self, variant));
-}
-
-TEST_F(command, is_accepted_when_as_long_as_a_page_with_a_tail_of_zeros)
-{
-	self->expected = !self->expected;
-	self->cmd.argsz = PAGE;
-	EXPECT_EQ(0, run(self, variant));
-}
-
-TEST_F(command, is_refused_when_shorter_than_its_first_version)
-{
-	for (self->cmd.argsz = 0; self->cmd.argsz < variant->size; self->cmd.argsz++)
-		EXPECT_EQ(-EINVAL, run(self, variant));
-}
-
-TEST_F(command, is_refused_when_longer_with_a_tail_that_is_not_zero)
-{
-	size_t i;
-
-	self->cmd.argsz = variant->size + 20;
-	for (i = variant->size; i < self->cmd.argsz; i++) {
-		memset(self->memory, 0, PAGE);
-		self->memory[i] = 1;
-		EXPECT_EQ(-E2BIG, run(self, variant));
+	if (is_attach(variant)) {
+		ASSERT_EQ(0, vfio_detach(self->fd, ID, variant->flags));
+	} else {
+		ASSERT_EQ(0, vfio_attach(self->fd, self->files.ioasid, ID, variant->flags));
 	}
-	memset(self->memory, 0, PAGE);
-	self->cmd.argsz = PAGE;
-	self->memory[PAGE - 1] = 1;
-	EXPECT_EQ(-E2BIG, run(self, variant));
-}
-
-TEST_F(command, is_refused_when_longer_than_a_page)
-{
-	const __u32 sizes[] = {
-		PAGE + 1, MEMORY_PAGES * PAGE, 1U << 30, 0x7fffffff, 1U << 31, ~0U,
-	};
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		self->cmd.argsz = sizes[i];
-		EXPECT_EQ(-E2BIG, run(self, variant));
-	}
-}
-
-TEST_F(command, is_refused_when_its_tail_runs_into_what_is_not_mapped)
-{
-	self->cmd.argsz = variant->size + 8;
-	EXPECT_EQ(-EFAULT, run_at(self, variant, self->end - variant->size - 4, variant->size));
-	EXPECT_EQ(-EFAULT, run_at(self, variant, self->end - variant->size, variant->size));
-}
-
-TEST_F(command, is_refused_with_unknown_flags)
-{
-	int bit;
-
-	for (bit = 1; bit < 32; bit++) {
-		self->cmd.flags = variant->flags | 1U << bit;
-		EXPECT_EQ(-EINVAL, run(self, variant));
-	}
-	self->cmd.flags = ~0U;
-	EXPECT_EQ(-EINVAL, run(self, variant));
-}
-
-TEST_F(command, is_refused_where_nothing_is_mapped)
-{
-	void *const where[] = {
-		NULL, (void *)1, self->end, (void *)-1L, (void *)-4096L, (void *)LONG_MIN,
-	};
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(where); i++)
-		EXPECT_EQ(-EFAULT, do_ioctl(self->dev.device, variant->nr, where[i]));
-}
-
-TEST_F(command, is_refused_when_it_runs_into_what_is_not_mapped)
-{
-	size_t size;
-
-	for (size = 1; size < variant->size; size++)
-		EXPECT_EQ(-EFAULT, run_at(self, variant, self->end - size, size));
 }
 
 #if __SIZEOF_POINTER__ == 4
