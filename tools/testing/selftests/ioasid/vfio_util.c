@@ -17,31 +17,67 @@
 #include "vfio_util.h"
 #include "pasid-test.h"
 
-#define PCI_PATH	"/sys/bus/pci/devices"
-#define PATH_SIZE	320
+#define PCI_DEVICES	"/sys/bus/pci/devices"
 #define PCI_CONFIG_SIZE	4096
 
-/* The machine */
+/* PCI */
 
-struct pci_dev {
-	char bdf[BDF_SIZE];
-	unsigned int peers;	/* pasid-test devices in its IOMMU group */
-	unsigned int others;	/* other devices there */
-	unsigned int bits;
-};
-
-static bool is_pasid_test(const char *bdf)
+void pci_path(char path[PCI_PATH_SIZE], const char *bdf, const char *file)
 {
-	char path[PATH_SIZE], vendor[16], device[16];
+	snprintf(path, PCI_PATH_SIZE, PCI_DEVICES "/%s/%s", bdf, file);
+}
 
-	snprintf(path, sizeof(path), PCI_PATH "/%s/vendor", bdf);
-	if (read_file(path, vendor, sizeof(vendor)))
-		return false;
-	snprintf(path, sizeof(path), PCI_PATH "/%s/device", bdf);
-	if (read_file(path, device, sizeof(device)))
-		return false;
-	return strtoul(vendor, NULL, 16) == PASID_TEST_VENDOR_ID &&
-	       strtoul(device, NULL, 16) == PASID_TEST_DEVICE_ID;
+int pci_remove(const char *bdf)
+{
+	char path[PCI_PATH_SIZE];
+
+	pci_path(path, bdf, "remove");
+	return write_file(path, "1");
+}
+
+/*
+ * The kernel has forgotten the driver of a device that came back. The rescan may
+ * probe the device at the same time: then bind waits for that probe, and finds
+ * the device bound.
+ */
+int pci_bind_vfio(const char *bdf)
+{
+	char path[PCI_PATH_SIZE];
+	int ret;
+
+	pci_path(path, bdf, "driver_override");
+	ret = write_file(path, "vfio-pci") ?:
+	      write_file("/sys/bus/pci/drivers/vfio-pci/bind", bdf);
+	if (ret != -EBUSY)
+		return ret;
+	pci_path(path, bdf, "vfio-dev");
+	return access(path, F_OK) ? -errno : 0;
+}
+
+int pci_bring_back(const char *bdf)
+{
+	int ret = 0;
+
+	if (!machine_has(bdf))
+		ret = write_file("/sys/bus/pci/rescan", "1");
+	return ret ?: pci_bind_vfio(bdf);
+}
+
+unsigned int pci_cap(int fd, __u64 config, __u8 id)
+{
+	__u8 pos, cap[2];
+	int hops = 48;
+
+	if (pread(fd, &pos, 1, config + PCI_CAPABILITY_LIST) != 1)
+		return 0;
+	while (pos && hops--) {
+		if (pread(fd, cap, 2, config + pos) != 2)
+			return 0;
+		if (cap[0] == id)
+			return pos;
+		pos = cap[1];
+	}
+	return 0;
 }
 
 /* An extended capability's offset, or 0 */
@@ -67,12 +103,12 @@ static int pci_ext_cap_word(const char *bdf, unsigned int id, unsigned int offse
 {
 	unsigned char config[PCI_CONFIG_SIZE];
 	unsigned int pos;
-	char path[PATH_SIZE];
+	char path[PCI_PATH_SIZE];
 	__u16 word;
 	ssize_t nr;
 	int fd;
 
-	snprintf(path, sizeof(path), PCI_PATH "/%s/config", bdf);
+	pci_path(path, bdf, "config");
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -85,6 +121,29 @@ static int pci_ext_cap_word(const char *bdf, unsigned int id, unsigned int offse
 		return -ENXIO;
 	memcpy(&word, config + pos + offset, sizeof(word));
 	return word;
+}
+
+/* The machine */
+
+struct pci_dev {
+	char bdf[BDF_SIZE];
+	unsigned int peers;	/* pasid-test devices in its IOMMU group */
+	unsigned int others;	/* other devices there */
+	unsigned int bits;
+};
+
+static bool is_pasid_test(const char *bdf)
+{
+	char path[PCI_PATH_SIZE], vendor[16], device[16];
+
+	pci_path(path, bdf, "vendor");
+	if (read_file(path, vendor, sizeof(vendor)))
+		return false;
+	pci_path(path, bdf, "device");
+	if (read_file(path, device, sizeof(device)))
+		return false;
+	return strtoul(vendor, NULL, 16) == PASID_TEST_VENDOR_ID &&
+	       strtoul(device, NULL, 16) == PASID_TEST_DEVICE_ID;
 }
 
 int machine_pasid_bits(const char *bdf)
@@ -106,10 +165,27 @@ int machine_has_ats(const char *bdf)
 	return ctrl < 0 ? ctrl : !!(ctrl & PCI_ATS_CTRL_ENABLE);
 }
 
+int machine_has_pasid(const char *bdf)
+{
+	int ctrl = pci_ext_cap_word(bdf, PCI_EXT_CAP_ID_PASID, PCI_PASID_CTRL);
+
+	if (ctrl == -ENXIO)
+		return 0;
+	return ctrl < 0 ? ctrl : !!(ctrl & PCI_PASID_CTRL_ENABLE);
+}
+
+bool machine_has(const char *bdf)
+{
+	char path[PCI_PATH_SIZE];
+
+	pci_path(path, bdf, "vendor");
+	return !access(path, F_OK);
+}
+
 static int pci_look_at(struct pci_dev *dev, const char *bdf)
 {
 	struct dirent *entry;
-	char path[PATH_SIZE];
+	char path[PCI_PATH_SIZE];
 	DIR *dir;
 	int ret;
 
@@ -120,7 +196,7 @@ static int pci_look_at(struct pci_dev *dev, const char *bdf)
 		return ret;
 	dev->bits = ret;
 
-	snprintf(path, sizeof(path), PCI_PATH "/%s/iommu_group/devices", bdf);
+	pci_path(path, bdf, "iommu_group/devices");
 	dir = opendir(path);
 	if (!dir)
 		return -errno;
@@ -164,7 +240,7 @@ int machine_find(enum role role, char bdf[BDF_SIZE])
 	int i, nr, ret = -ENODEV;
 
 	/* Sorted, so that A is A each time */
-	nr = scandir(PCI_PATH, &entries, NULL, alphasort);
+	nr = scandir(PCI_DEVICES, &entries, NULL, alphasort);
 	if (nr < 0)
 		return -errno;
 	for (i = 0; i < nr; i++) {
@@ -185,10 +261,10 @@ int machine_find(enum role role, char bdf[BDF_SIZE])
 
 static int group_of(const char *bdf)
 {
-	char path[PATH_SIZE], target[256], *name;
+	char path[PCI_PATH_SIZE], target[256], *name;
 	ssize_t nr;
 
-	snprintf(path, sizeof(path), PCI_PATH "/%s/iommu_group", bdf);
+	pci_path(path, bdf, "iommu_group");
 	nr = readlink(path, target, sizeof(target) - 1);
 	if (nr < 0)
 		return -errno;
@@ -199,7 +275,7 @@ static int group_of(const char *bdf)
 
 int vfio_open_group(struct vfio_dev *dev)
 {
-	char path[PATH_SIZE];
+	char path[PCI_PATH_SIZE];
 	int ret;
 
 	ret = group_of(dev->bdf);
@@ -354,26 +430,16 @@ int vfio_reset(int device)
 /* Where PMCSR is in the device's file */
 static int pmcsr_offset(int device, __u64 *offset)
 {
-	__u8 pos, id, hops;
+	unsigned int pos;
 	__u64 config;
 	int ret;
 
 	ret = region_offset(device, VFIO_PCI_CONFIG_REGION_INDEX, &config);
 	if (ret)
 		return ret;
-	if (pread(device, &pos, 1, config + PCI_CAPABILITY_LIST) != 1)
-		return -EIO;
-	for (hops = 0; pos && hops < 48; hops++) {
-		if (pread(device, &id, 1, config + pos) != 1)
-			return -EIO;
-		if (id == PCI_CAP_ID_PM) {
-			*offset = config + pos + PCI_PM_CTRL;
-			return 0;
-		}
-		if (pread(device, &pos, 1, config + pos + PCI_CAP_LIST_NEXT) != 1)
-			return -EIO;
-	}
-	return -ENXIO;
+	pos = pci_cap(device, config, PCI_CAP_ID_PM);
+	*offset = config + pos + PCI_PM_CTRL;
+	return pos ? 0 : -ENXIO;
 }
 
 int vfio_power_state(int device)
@@ -416,20 +482,20 @@ int vfio_low_power(int device, bool enter)
 
 bool machine_is_suspended(const char *bdf)
 {
-	char path[PATH_SIZE], status[16];
+	char path[PCI_PATH_SIZE], status[16];
 
-	snprintf(path, sizeof(path), PCI_PATH "/%s/power/runtime_status", bdf);
+	pci_path(path, bdf, "power/runtime_status");
 	return !read_file(path, status, sizeof(status)) && !strcmp(status, "suspended\n");
 }
 
 int vfio_open_cdev(const char *bdf)
 {
 	struct dirent *entry;
-	char path[PATH_SIZE];
+	char path[PCI_PATH_SIZE];
 	DIR *dir;
 	int fd = -ENODEV;
 
-	snprintf(path, sizeof(path), PCI_PATH "/%s/vfio-dev", bdf);
+	pci_path(path, bdf, "vfio-dev");
 	dir = opendir(path);
 	if (!dir)
 		return -errno;

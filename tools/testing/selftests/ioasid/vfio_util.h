@@ -24,10 +24,28 @@ enum role {
 #define BDF_SIZE	16
 
 int machine_find(enum role role, char bdf[BDF_SIZE]);
+/* Whether the bus has the device now */
+bool machine_has(const char *bdf);
 /* PASID bits of a device, 0: no PASID capability */
 int machine_pasid_bits(const char *bdf);
 /* Whether ATS is enabled: without it the device makes untranslated requests only */
 int machine_has_ats(const char *bdf);
+/* Whether PASID is enabled */
+int machine_has_pasid(const char *bdf);
+
+/* PCI */
+
+#define PCI_PATH_SIZE	320
+
+/* A device's file in sysfs */
+void pci_path(char path[PCI_PATH_SIZE], const char *bdf, const char *file);
+int pci_remove(const char *bdf);
+/* Bind a device, that came back unbound, to vfio-pci */
+int pci_bind_vfio(const char *bdf);
+/* Rescan the bus if the device is not there, and bind it to vfio-pci */
+int pci_bring_back(const char *bdf);
+/* A capability's offset in the configuration space, which is at @config in the file @fd; 0: none */
+unsigned int pci_cap(int fd, __u64 config, __u8 id);
 
 /* VFIO */
 
