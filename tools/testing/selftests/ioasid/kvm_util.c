@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -163,6 +165,50 @@ int vm_step(struct vm *vm)
 	if (vm->run->exit_reason != KVM_EXIT_IO || guest_count(vm->memory) != count + 1)
 		return -EPROTO;
 	return 0;
+}
+
+/* A vCPU in a thread */
+
+static void ignore_signal(int sig)
+{
+}
+
+static void *run_vcpu(void *arg)
+{
+	struct runner *runner = arg;
+
+	while (!__atomic_load_n(&runner->stop, __ATOMIC_SEQ_CST)) {
+		ioctl(runner->vm->vcpu, KVM_RUN, NULL);
+		if (!__atomic_load_n(&runner->stop, __ATOMIC_SEQ_CST))
+			__atomic_fetch_add(&runner->returns, 1, __ATOMIC_SEQ_CST);
+	}
+	return NULL;
+}
+
+int runner_start(struct runner *runner, struct vm *vm)
+{
+	/* No SA_RESTART: the signal must end KVM_RUN */
+	struct sigaction action = { .sa_handler = ignore_signal };
+
+	*runner = (struct runner){ .vm = vm };
+	if (sigaction(SIGUSR1, &action, NULL))
+		return -errno;
+	return -pthread_create(&runner->thread, NULL, run_vcpu, runner);
+}
+
+void runner_stop(struct runner *runner)
+{
+	__atomic_store_n(&runner->stop, true, __ATOMIC_SEQ_CST);
+	/* The signal may come between the look at @stop and KVM_RUN */
+	runner->vm->run->immediate_exit = 1;
+	pthread_kill(runner->thread, SIGUSR1);
+	pthread_join(runner->thread, NULL);
+	runner->vm->run->immediate_exit = 0;
+}
+
+int runner_returns(const struct runner *runner)
+{
+	return __atomic_load_n(&runner->returns, __ATOMIC_SEQ_CST);
 }
 
 /* The device */

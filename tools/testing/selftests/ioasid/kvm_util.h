@@ -6,6 +6,7 @@
 #ifndef KVM_UTIL_H
 #define KVM_UTIL_H
 
+#include <pthread.h>
 #include <linux/kvm.h>
 
 #include "ioasid_util.h"
@@ -43,6 +44,21 @@ int guest_wait(const void *memory, unsigned int nr);
 
 /* GUEST_STEPS: run the vCPU to its next step. -EPROTO: it did not get there. */
 int vm_step(struct vm *vm);
+
+/* A thread that runs the vCPU of a VM, which is at GUEST_COUNTS */
+struct runner {
+	pthread_t thread;
+	struct vm *vm;
+	bool stop;
+	int returns;		/* from KVM_RUN, before runner_stop() */
+};
+
+int runner_start(struct runner *runner, struct vm *vm);
+void runner_stop(struct runner *runner);
+int runner_returns(const struct runner *runner);
+
+/* A guest that runs counts so far */
+#define GUEST_ROUNDS	1000
 
 /* The device */
 
