@@ -595,7 +595,7 @@ TEST_F(dma, a_parked_number_is_listed_with_its_holder)
 	snprintf(expected, sizeof(expected), "%u active refs 2 attachments 1 %s:%s by vfio ", ID,
 		 self->dev.bdf, variant->flags & FLAG_NO_PASID ? "no_pasid" : "tagged");
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
-	/* The rest is view_test's */
+	/* The rest is observe_test's */
 	EXPECT_EQ(0, strncmp(expected, line, strlen(expected))) {
 		TH_LOG("%s", line);
 	}
@@ -604,7 +604,7 @@ TEST_F(dma, a_parked_number_is_listed_with_its_holder)
 	snprintf(expected, sizeof(expected), "%u parked refs 1 attachments 1 %s:%s by vfio ", ID,
 		 self->dev.bdf, variant->flags & FLAG_NO_PASID ? "no_pasid" : "tagged");
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
-	/* The rest is view_test's */
+	/* The rest is observe_test's */
 	EXPECT_EQ(0, strncmp(expected, line, strlen(expected))) {
 		TH_LOG("%s", line);
 	}

@@ -16,13 +16,13 @@
 #define SETS	IOASID_DEBUGFS "/sets"
 #define VTD	"/sys/kernel/debug/iommu/intel/"
 
-FIXTURE(view) {
+FIXTURE(observe) {
 	struct vfio_dev dev;
 	int fd;
 	int numbers;
 };
 
-FIXTURE_SETUP(view)
+FIXTURE_SETUP(observe)
 {
 	self->dev = (struct vfio_dev)VFIO_DEV_CLOSED;
 	self->numbers = ioasid_count(NULL);
@@ -31,7 +31,7 @@ FIXTURE_SETUP(view)
 	ASSERT_LE(0, self->fd);
 }
 
-FIXTURE_TEARDOWN(view)
+FIXTURE_TEARDOWN(observe)
 {
 	close(self->fd);
 	vfio_close(&self->dev);
@@ -68,7 +68,7 @@ static bool set_line(long long set, char *line, size_t size)
 	return false;
 }
 
-TEST_F(view, fdinfo_counts_the_numbers_of_the_file)
+TEST_F(observe, fdinfo_counts_the_numbers_of_the_file)
 {
 	EXPECT_LT(0, fd_field(self->fd, "ioasid-set"));
 	EXPECT_EQ(param_get(PARAM_QUOTA), fd_field(self->fd, "ioasid-quota"));
@@ -88,7 +88,7 @@ TEST_F(view, fdinfo_counts_the_numbers_of_the_file)
 	EXPECT_EQ(1, fd_field(self->fd, "ioasid-parks"));
 }
 
-TEST_F(view, debugfs_lists_a_set_until_its_last_number_is_recycled)
+TEST_F(observe, debugfs_lists_a_set_until_its_last_number_is_recycled)
 {
 	long long set = fd_field(self->fd, "ioasid-set");
 	char line[256], want[64];
@@ -115,13 +115,13 @@ TEST_F(view, debugfs_lists_a_set_until_its_last_number_is_recycled)
 	EXPECT_FALSE(set_line(set, line, sizeof(line)));
 }
 
-TEST_F(view, debugfs_names_who_holds_a_parked_number)
+TEST_F(observe, debugfs_names_who_holds_a_parked_number)
 {
 	char line[512], owner[64], vfio[96];
 
-	snprintf(owner, sizeof(owner), " held by owner (view_test/%d)", getpid());
+	snprintf(owner, sizeof(owner), " held by owner (observe_test/%d)", getpid());
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
-	snprintf(vfio, sizeof(vfio), "vfio (view_test/%d, %s)", getpid(), self->dev.bdf);
+	snprintf(vfio, sizeof(vfio), "vfio (observe_test/%d, %s)", getpid(), self->dev.bdf);
 
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
@@ -139,7 +139,7 @@ TEST_F(view, debugfs_names_who_holds_a_parked_number)
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
 	TH_LOG("%s", line);
 	EXPECT_NE(NULL, strstr(line, " parked refs 1 attachments 1 "));
-	EXPECT_NE(NULL, strstr(line, " ms held by vfio (view_test/"));
+	EXPECT_NE(NULL, strstr(line, " ms held by vfio (observe_test/"));
 	EXPECT_NE(NULL, strstr(line, vfio));
 	EXPECT_EQ(NULL, strstr(line, "owner"));
 
@@ -161,7 +161,7 @@ static bool vtd_entry(char *line, size_t size)
 	return found;
 }
 
-TEST_F(view, debugfs_of_vtd_shows_the_entry_of_a_parked_number_as_blocked)
+TEST_F(observe, debugfs_of_vtd_shows_the_entry_of_a_parked_number_as_blocked)
 {
 	char path[128], line[512], text[8192];
 
@@ -200,7 +200,7 @@ static const char *const life[] = {
 	"ioasid_recycle: id=" STR(ID) " set=%lld parked refs=0 attachments=0",
 };
 
-TEST_F(view, tracepoints_follow_a_number_through_its_life)
+TEST_F(observe, tracepoints_follow_a_number_through_its_life)
 {
 	long long set = fd_field(self->fd, "ioasid-set");
 	static char text[65536];
