@@ -92,12 +92,12 @@ FIXTURE_TEARDOWN(cgroup)
 	EXPECT_EQ(0, rmdir(TOP));
 }
 
-TEST_F(cgroup, capacity_is_the_number_space)
+TEST_F(cgroup, capacity_is_the_id_space)
 {
 	EXPECT_EQ((1 << 20) - 1, misc_get(ROOT, "misc.capacity", "ioasid"));
 }
 
-TEST_F(cgroup, the_fourth_number_is_refused_when_three_are_allowed)
+TEST_F(cgroup, fourth_ioasid_is_refused_at_a_limit_of_three)
 {
 	int i;
 
@@ -128,7 +128,7 @@ TEST_F(cgroup, another_open_does_not_give_more)
 	close(fd);
 }
 
-TEST_F(cgroup, a_limit_further_up_counts_too)
+TEST_F(cgroup, limit_of_the_parent_counts)
 {
 	ASSERT_EQ(0, misc_limit(TOP, "1"));
 	ASSERT_EQ(0, enter(INNER));
@@ -137,7 +137,7 @@ TEST_F(cgroup, a_limit_further_up_counts_too)
 	EXPECT_EQ(1, current_of(TOP));
 }
 
-TEST_F(cgroup, a_parked_number_is_charged_until_it_is_recycled)
+TEST_F(cgroup, parked_ioasid_is_charged_until_recycled)
 {
 	struct vfio_dev dev;
 	int i;
@@ -162,7 +162,7 @@ TEST_F(cgroup, a_parked_number_is_charged_until_it_is_recycled)
 	EXPECT_EQ(ID, ioasid_alloc(self->fd, ID, ID + IDS));
 }
 
-TEST_F(cgroup, the_task_that_allocates_is_charged_whoever_opened_the_file)
+TEST_F(cgroup, allocating_task_is_charged_not_the_opener)
 {
 	pid_t child;
 
@@ -183,7 +183,7 @@ TEST_F(cgroup, the_task_that_allocates_is_charged_whoever_opened_the_file)
 	EXPECT_EQ(0, current_of(INNER));
 }
 
-TEST_F(cgroup, the_charge_stays_when_the_task_leaves)
+TEST_F(cgroup, charge_stays_when_the_task_leaves)
 {
 	ASSERT_EQ(0, enter(INNER));
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID + IDS));
@@ -193,7 +193,7 @@ TEST_F(cgroup, the_charge_stays_when_the_task_leaves)
 	EXPECT_EQ(0, current_of(INNER));
 }
 
-TEST_F(cgroup, a_killed_task_is_charged_as_long_as_its_file_lives_elsewhere)
+TEST_F(cgroup, charge_lives_as_long_as_the_passed_file)
 {
 	int sock[2], fd;
 	pid_t child;
@@ -218,7 +218,7 @@ TEST_F(cgroup, a_killed_task_is_charged_as_long_as_its_file_lives_elsewhere)
 	close(sock[0]);
 }
 
-TEST_F(cgroup, a_removed_cgroup_leaves_the_charge_above)
+TEST_F(cgroup, removed_cgroup_leaves_the_charge_to_the_parent)
 {
 	pid_t child;
 

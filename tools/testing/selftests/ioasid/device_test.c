@@ -140,7 +140,7 @@ static void expect_works_again(struct __test_metadata *_metadata, FIXTURE_DATA(r
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(removed, goes_when_its_user_closes_it)
+TEST_F(removed, goes_when_the_user_closes_the_device)
 {
 	start(_metadata, &self->user, &variant->state);
 	expect_wait(_metadata, self, &variant->state);
@@ -150,7 +150,7 @@ TEST_F(removed, goes_when_its_user_closes_it)
 	expect_works_again(_metadata, self, &variant->state);
 }
 
-TEST_F(removed, goes_when_its_user_detaches_and_closes_it)
+TEST_F(removed, goes_when_the_user_detaches_and_closes)
 {
 	start(_metadata, &self->user, &variant->state);
 	expect_wait(_metadata, self, &variant->state);
@@ -164,7 +164,7 @@ TEST_F(removed, goes_when_its_user_detaches_and_closes_it)
 	expect_works_again(_metadata, self, &variant->state);
 }
 
-TEST_F(removed, waits_though_the_set_is_closed_which_blocks_dma_and_parks_the_number)
+TEST_F(removed, waits_while_close_of_the_set_blocks_dma)
 {
 	start(_metadata, &self->user, &variant->state);
 	expect_wait(_metadata, self, &variant->state);
@@ -178,7 +178,7 @@ TEST_F(removed, waits_though_the_set_is_closed_which_blocks_dma_and_parks_the_nu
 	expect_works_again(_metadata, self, &variant->state);
 }
 
-TEST_F(removed, can_be_attached_to_another_number_meanwhile)
+TEST_F(removed, can_be_attached_to_another_ioasid_meanwhile)
 {
 	__u32 flags = variant->state.flags ^ FLAG_NO_PASID;
 
@@ -193,7 +193,7 @@ TEST_F(removed, can_be_attached_to_another_number_meanwhile)
 	expect_released(_metadata, &self->user, &variant->state);
 }
 
-TEST_F(removed, goes_when_its_user_is_killed)
+TEST_F(removed, goes_when_the_user_is_killed)
 {
 	self->process = start_in_child(_metadata, &self->user, &variant->state);
 	ASSERT_NE(0, self->process);
@@ -210,7 +210,7 @@ TEST_F(removed, goes_when_its_user_is_killed)
 }
 
 /* Removed while nobody has the device open: what was in its tables is not there when it is back */
-TEST_F(removed, has_forgotten_the_numbers_when_it_comes_back)
+TEST_F(removed, comes_back_without_attachments)
 {
 	int i;
 
@@ -323,7 +323,7 @@ static void add_peer(struct __test_metadata *_metadata, FIXTURE_DATA(peer) *self
 	ASSERT_TRUE(machine_has(self->other));
 }
 
-TEST_F(peer, that_comes_later_changes_nothing_for_the_first)
+TEST_F(peer, arrival_changes_nothing_for_the_first_device)
 {
 	add_peer(_metadata, self);
 	expect_as_before(_metadata, &self->user, &variant->state);
@@ -335,7 +335,7 @@ TEST_F(peer, that_comes_later_changes_nothing_for_the_first)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(peer, that_comes_later_makes_new_attachments_impossible)
+TEST_F(peer, arrival_makes_new_attachments_impossible)
 {
 	add_peer(_metadata, self);
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->user.fd, OTHER_ID, OTHER_ID));
@@ -349,7 +349,7 @@ TEST_F(peer, that_comes_later_makes_new_attachments_impossible)
 }
 
 /* Without ACS the kernel does not switch PASID on, and nothing could come of it */
-TEST_F(peer, whose_place_is_empty_makes_tagged_dma_impossible)
+TEST_F(peer, absence_makes_tagged_dma_impossible)
 {
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->user.fd, OTHER_ID, OTHER_ID));
 	EXPECT_EQ(-EOPNOTSUPP,
@@ -363,7 +363,7 @@ TEST_F(peer, whose_place_is_empty_makes_tagged_dma_impossible)
  * come back while the group stays in the container. What was blocked there is so
  * until the group leaves it.
  */
-TEST_F(peer, that_stays_does_not_open_the_first_one_when_that_comes_back)
+TEST_F(peer, presence_keeps_a_returned_device_blocked)
 {
 	struct vfio_dev other = self->user.dev;
 
@@ -493,7 +493,7 @@ TEST_F(reset, keeps_pasid_and_ats_enabled)
 	EXPECT_TRUE(has_pasid_and_ats(self->user.dev.bdf));
 }
 
-TEST_F(reset, ends_dma_which_works_again_when_it_is_started)
+TEST_F(reset, ends_dma_until_the_next_start)
 {
 	EXPECT_EQ(variant->fill == fill_by_ats, used_ats(&self->user.dev));
 	ASSERT_EQ(0, variant->reset(&self->user.dev));
@@ -506,7 +506,7 @@ TEST_F(reset, ends_dma_which_works_again_when_it_is_started)
 	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 }
 
-TEST_F(reset, does_not_open_what_is_blocked)
+TEST_F(reset, keeps_dma_blocked)
 {
 	ASSERT_EQ(0, ioasid_free(self->user.fd, ID));
 	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
@@ -535,7 +535,7 @@ static void *reset_all_the_time(void *arg)
 }
 
 /* Of a device that is being reset nobody can say when it answers */
-TEST_F(reset, and_free_at_once_block_it)
+TEST_F(reset, and_free_at_once_block_dma)
 {
 	void *arg[] = { (void *)variant, &self->user.dev };
 	void *ret;

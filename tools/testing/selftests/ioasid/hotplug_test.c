@@ -95,7 +95,7 @@ static void expect_next_works(struct __test_metadata *_metadata, FIXTURE_DATA(sl
 	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 }
 
-TEST_F(slot, device_is_let_go_of_when_it_is_to_be_pulled_out)
+TEST_F(slot, unplugged_device_is_released_by_close)
 {
 	start(_metadata, &self->user, &variant->state);
 	ASSERT_EQ(0, slot_unplug());
@@ -107,7 +107,7 @@ TEST_F(slot, device_is_let_go_of_when_it_is_to_be_pulled_out)
 	expect_next_works(_metadata, self, &variant->state);
 }
 
-TEST_F(slot, device_that_is_torn_out_is_detached_and_freed_in_any_order)
+TEST_F(slot, torn_out_device_is_detached_and_freed_in_any_order)
 {
 	start(_metadata, &self->user, &variant->state);
 	ASSERT_EQ(0, slot_tear_out());
@@ -125,7 +125,7 @@ TEST_F(slot, device_that_is_torn_out_is_detached_and_freed_in_any_order)
 	expect_next_works(_metadata, self, &variant->state);
 }
 
-TEST_F(slot, device_that_is_torn_out_is_let_go_of_when_it_is_closed)
+TEST_F(slot, torn_out_device_is_released_by_close)
 {
 	start(_metadata, &self->user, &variant->state);
 	ASSERT_EQ(0, slot_tear_out());
@@ -136,7 +136,7 @@ TEST_F(slot, device_that_is_torn_out_is_let_go_of_when_it_is_closed)
 	expect_next_works(_metadata, self, &variant->state);
 }
 
-TEST_F(slot, device_that_is_torn_out_can_be_attached_still)
+TEST_F(slot, torn_out_device_can_still_be_attached)
 {
 	__u32 flags = variant->state.flags ^ FLAG_NO_PASID;
 
@@ -153,7 +153,7 @@ TEST_F(slot, device_that_is_torn_out_can_be_attached_still)
 	expect_released(_metadata, &self->user, &variant->state);
 }
 
-TEST_F(slot, device_that_is_torn_out_is_let_go_of_when_its_user_is_killed)
+TEST_F(slot, torn_out_device_is_released_by_user_death)
 {
 	self->process = start_in_child(_metadata, &self->user, &variant->state);
 	ASSERT_NE(0, self->process);

@@ -463,7 +463,7 @@ TEST(every_order_of_free_close_del_and_detach_ends_well)
 /* Every so many orders with a reset. A prime: each event comes at each place */
 #define RESET_STEP	101
 
-TEST(some_orders_end_well_with_a_device_that_is_reset)
+TEST(some_orders_with_a_device_reset_end_well)
 {
 	int failed, before = ioasid_count(NULL);
 	struct order_run run;
@@ -641,7 +641,7 @@ static void *racer_run(void *arg)
 	return NULL;
 }
 
-TEST(add_and_del_race_with_free_and_the_end_of_the_vm)
+TEST(add_and_del_race_with_free_and_vm_destruction)
 {
 	int time = env_value("IOASID_SECONDS", RACE_SECONDS), before, i;
 	struct race race = {};

@@ -69,7 +69,7 @@ FIXTURE_TEARDOWN(kvm)
 
 /* What it holds */
 
-TEST_F(kvm, add_holds_the_number_and_del_lets_it_go)
+TEST_F(kvm, add_holds_the_ioasid_until_del)
 {
 	char name[64];
 
@@ -89,7 +89,7 @@ TEST_F(kvm, add_holds_the_number_and_del_lets_it_go)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(kvm, a_guest_has_numbers_of_its_own)
+TEST_F(kvm, guest_pasids_are_independent_of_ids)
 {
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, 0));
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, OTHER_ID, OTHER_GUEST));
@@ -102,7 +102,7 @@ TEST_F(kvm, a_guest_has_numbers_of_its_own)
 	EXPECT_EQ(OTHER_ID, vm_ioasid_lookup(self->vm.dev, OTHER_GUEST));
 }
 
-TEST_F(kvm, a_number_can_be_mapped_again_after_del)
+TEST_F(kvm, ioasid_can_be_added_again_after_del)
 {
 	int i;
 
@@ -115,7 +115,7 @@ TEST_F(kvm, a_number_can_be_mapped_again_after_del)
 	}
 }
 
-TEST_F(kvm, two_vms_can_hold_the_same_number)
+TEST_F(kvm, two_vms_can_hold_the_same_ioasid)
 {
 	struct vm other;
 
@@ -130,7 +130,7 @@ TEST_F(kvm, two_vms_can_hold_the_same_number)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(kvm, a_parked_number_stays_but_is_not_taken)
+TEST_F(kvm, parked_ioasid_stays_but_cannot_be_added)
 {
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -144,7 +144,7 @@ TEST_F(kvm, a_parked_number_stays_but_is_not_taken)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(kvm, close_of_the_device_drops_nothing)
+TEST_F(kvm, close_of_the_device_releases_nothing)
 {
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, close(self->vm.dev));
@@ -158,7 +158,7 @@ TEST_F(kvm, close_of_the_device_drops_nothing)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(kvm, each_file_of_the_vm_keeps_its_numbers)
+TEST_F(kvm, each_file_of_the_vm_holds_the_ioasid)
 {
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -173,7 +173,7 @@ TEST_F(kvm, each_file_of_the_vm_keeps_its_numbers)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(kvm, the_quota_bounds_what_a_vm_has)
+TEST_F(kvm, quota_bounds_the_ioasids_of_a_vm)
 {
 	int fd, i;
 
@@ -204,7 +204,7 @@ do {								\
 	EXPECT_EQ(-ENOENT, vm_ioasid_lookup(self->vm.dev, OTHER_GUEST)); \
 } while (0)
 
-TEST_F(kvm, guest_numbers_are_unique_and_of_20_bits)
+TEST_F(kvm, guest_pasids_are_unique_and_of_20_bits)
 {
 	const __u32 wide[] = { GUEST_END, GUEST_END + GUEST, 1U << 31, ~0U };
 	unsigned int i;
@@ -221,7 +221,7 @@ TEST_F(kvm, guest_numbers_are_unique_and_of_20_bits)
 	EXPECT_UNCHANGED();
 }
 
-TEST_F(kvm, del_of_what_is_not_there_finds_nothing)
+TEST_F(kvm, del_of_an_unmapped_pasid_finds_nothing)
 {
 	EXPECT_EQ(-ENOENT, vm_ioasid_del(self->vm.dev, GUEST));
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
@@ -233,7 +233,7 @@ TEST_F(kvm, del_of_what_is_not_there_finds_nothing)
 	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
-TEST_F(kvm, add_finds_active_numbers_of_the_file_only)
+TEST_F(kvm, add_finds_active_ioasids_of_the_file_only)
 {
 	const __u32 none[] = { 0, MORE_IDS, GUEST_END, GUEST_END + ID, ~0U };
 	unsigned int i;
@@ -255,7 +255,7 @@ TEST_F(kvm, add_finds_active_numbers_of_the_file_only)
 	close(other);
 }
 
-TEST_F(kvm, add_refuses_what_is_not_a_file)
+TEST_F(kvm, add_refuses_an_invalid_fd)
 {
 	int path, vm_path, closed, i;
 
@@ -280,7 +280,7 @@ TEST_F(kvm, add_refuses_what_is_not_a_file)
 	close(vm_path);
 }
 
-TEST_F(kvm, add_refuses_a_file_that_is_not_dev_ioasid)
+TEST_F(kvm, add_refuses_a_file_other_than_dev_ioasid)
 {
 	int pipes[2], sock[2], null, kvm, memory, i;
 
@@ -314,7 +314,7 @@ TEST_F(kvm, add_refuses_a_file_that_is_not_dev_ioasid)
 	close(memory);
 }
 
-TEST_F(kvm, flags_are_zero)
+TEST_F(kvm, flags_must_be_zero)
 {
 	struct kvm_ioasid map = { .ioasid_fd = self->fd, .host = OTHER_ID, .guest = OTHER_GUEST };
 	int bit;
@@ -328,7 +328,7 @@ TEST_F(kvm, flags_are_zero)
 	EXPECT_UNCHANGED();
 }
 
-TEST_F(kvm, memory_that_is_not_there_is_a_fault)
+TEST_F(kvm, unmapped_memory_is_a_fault)
 {
 	struct kvm_ioasid *last;
 	char *pages;
@@ -369,7 +369,7 @@ TEST_F(kvm, memory_that_is_not_there_is_a_fault)
 	munmap(pages, PAGE);
 }
 
-TEST_F(kvm, attributes_that_are_not_there_are_refused)
+TEST_F(kvm, unknown_attributes_are_refused)
 {
 	struct kvm_ioasid map = { .ioasid_fd = self->fd, .host = OTHER_ID, .guest = OTHER_GUEST };
 	int dev = self->vm.dev;
@@ -401,7 +401,7 @@ TEST_F(kvm, attributes_that_are_not_there_are_refused)
 	EXPECT_UNCHANGED();
 }
 
-TEST_F(kvm, a_vm_has_one_device)
+TEST_F(kvm, vm_has_one_device)
 {
 	struct rlimit some, none;
 	struct vm other;
@@ -541,7 +541,7 @@ static int tell_vfio(struct vm *vm, int file)
 	return ret ?: dev;
 }
 
-TEST_F(kvm, an_open_device_of_vfio_keeps_the_numbers_of_the_vm)
+TEST_F(kvm, open_vfio_device_keeps_the_ioasids_of_the_vm)
 {
 	struct vfio_dev dev = VFIO_DEV_CLOSED;
 	int told;
@@ -576,7 +576,7 @@ TEST_F(kvm, an_open_device_of_vfio_keeps_the_numbers_of_the_vm)
 	vfio_close(&dev);
 }
 
-TEST_F(kvm, an_open_device_of_vfio_that_is_bound_to_iommufd_does_so_too)
+TEST_F(kvm, vfio_device_with_iommufd_keeps_the_ioasids_of_the_vm)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
 	char bdf[BDF_SIZE];
@@ -607,7 +607,7 @@ TEST_F(kvm, an_open_device_of_vfio_that_is_bound_to_iommufd_does_so_too)
 
 /* Files in other processes */
 
-TEST_F(kvm, a_vm_is_told_by_its_own_process_only)
+TEST_F(kvm, only_the_process_of_the_vm_can_use_the_device)
 {
 	pid_t child;
 
@@ -639,7 +639,7 @@ static int fork_keeper(int go[2])
 	return child;
 }
 
-TEST_F(kvm, a_vm_that_was_forked_holds_until_its_last_file_is_closed)
+TEST_F(kvm, forked_vm_holds_until_the_last_close)
 {
 	int child, go[2];
 
@@ -657,7 +657,7 @@ TEST_F(kvm, a_vm_that_was_forked_holds_until_its_last_file_is_closed)
 	close(go[1]);
 }
 
-TEST_F(kvm, a_set_that_was_forked_is_parked_by_its_last_close)
+TEST_F(kvm, forked_set_is_parked_by_the_last_close)
 {
 	int child, go[2];
 
@@ -700,7 +700,7 @@ static int keep_passed(int fd, int sock[2])
 	return child;
 }
 
-TEST_F(kvm, a_vm_that_was_passed_on_holds_until_its_last_file_is_closed)
+TEST_F(kvm, passed_vm_holds_until_the_last_close)
 {
 	int child, sock[2];
 
@@ -717,7 +717,7 @@ TEST_F(kvm, a_vm_that_was_passed_on_holds_until_its_last_file_is_closed)
 	close(sock[1]);
 }
 
-TEST_F(kvm, a_set_that_was_passed_on_is_parked_by_its_last_close)
+TEST_F(kvm, passed_set_is_parked_by_the_last_close)
 {
 	int child, sock[2];
 
@@ -822,7 +822,7 @@ static int be_owner(int files)
 	return 1;
 }
 
-TEST(a_guest_runs_on_when_the_owner_is_killed)
+TEST(guest_runs_on_when_the_owner_is_killed)
 {
 	static const char *const story[] = {
 		"ioasid_alloc: " ID_TEXT, "ioasid_get: " ID_TEXT, "the owner is killed",
@@ -904,26 +904,26 @@ TEST(a_guest_runs_on_when_the_owner_is_killed)
 	close(sock[1]);
 }
 
-FIXTURE(seed) {
+FIXTURE(guest) {
 	void *memory;
 	struct vm vm;
 	int fd;
 	int numbers;
 };
 
-FIXTURE_VARIANT(seed) {
+FIXTURE_VARIANT(guest) {
 	bool close;
 };
 
-FIXTURE_VARIANT_ADD(seed, free) {
+FIXTURE_VARIANT_ADD(guest, free) {
 	.close = false,
 };
 
-FIXTURE_VARIANT_ADD(seed, close) {
+FIXTURE_VARIANT_ADD(guest, close) {
 	.close = true,
 };
 
-FIXTURE_SETUP(seed)
+FIXTURE_SETUP(guest)
 {
 	self->vm = (struct vm)VM_CLOSED;
 	self->numbers = ioasid_count(NULL);
@@ -935,14 +935,14 @@ FIXTURE_SETUP(seed)
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 }
 
-FIXTURE_TEARDOWN(seed)
+FIXTURE_TEARDOWN(guest)
 {
 	vm_close(&self->vm);
 	close(self->fd);
 	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->numbers));
 }
 
-TEST_F(seed, a_guest_runs_on_with_a_parked_number_until_its_vm_goes)
+TEST_F(guest, runs_on_with_a_parked_ioasid)
 {
 	struct runner runner;
 
@@ -968,7 +968,7 @@ TEST_F(seed, a_guest_runs_on_with_a_parked_number_until_its_vm_goes)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(seed, a_guest_runs_on_when_its_number_is_taken_away)
+TEST_F(guest, runs_on_after_del)
 {
 	struct runner runner;
 	int i;

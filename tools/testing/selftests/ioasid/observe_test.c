@@ -68,7 +68,7 @@ static bool set_line(long long set, char *line, size_t size)
 	return false;
 }
 
-TEST_F(observe, fdinfo_counts_the_numbers_of_the_file)
+TEST_F(observe, fdinfo_counts_the_ioasids_of_the_file)
 {
 	EXPECT_LT(0, fd_field(self->fd, "ioasid-set"));
 	EXPECT_EQ(param_get(PARAM_QUOTA), fd_field(self->fd, "ioasid-quota"));
@@ -88,7 +88,7 @@ TEST_F(observe, fdinfo_counts_the_numbers_of_the_file)
 	EXPECT_EQ(1, fd_field(self->fd, "ioasid-parks"));
 }
 
-TEST_F(observe, debugfs_lists_a_set_until_its_last_number_is_recycled)
+TEST_F(observe, debugfs_lists_a_set_until_the_last_recycle)
 {
 	long long set = fd_field(self->fd, "ioasid-set");
 	char line[256], want[64];
@@ -115,7 +115,7 @@ TEST_F(observe, debugfs_lists_a_set_until_its_last_number_is_recycled)
 	EXPECT_FALSE(set_line(set, line, sizeof(line)));
 }
 
-TEST_F(observe, debugfs_names_who_holds_a_parked_number)
+TEST_F(observe, debugfs_names_the_holder_of_a_parked_ioasid)
 {
 	char line[512], owner[64], vfio[96];
 
@@ -161,7 +161,7 @@ static bool vtd_entry(char *line, size_t size)
 	return found;
 }
 
-TEST_F(observe, debugfs_of_vtd_shows_the_entry_of_a_parked_number_as_blocked)
+TEST_F(observe, debugfs_of_vtd_shows_a_parked_ioasid_as_blocked)
 {
 	char path[128], line[512], text[8192];
 
@@ -200,7 +200,7 @@ static const char *const life[] = {
 	"ioasid_recycle: id=" STR(ID) " set=%lld parked refs=0 attachments=0",
 };
 
-TEST_F(observe, tracepoints_follow_a_number_through_its_life)
+TEST_F(observe, tracepoints_follow_the_life_of_an_ioasid)
 {
 	long long set = fd_field(self->fd, "ioasid-set");
 	static char text[65536];

@@ -202,7 +202,7 @@ FIXTURE_TEARDOWN(sva)
 	sva_end(_metadata, self);
 }
 
-TEST_F(sva, dma_reaches_memory_by_its_virtual_address)
+TEST_F(sva, dma_reaches_memory_by_virtual_address)
 {
 	char *page = pages_new(1);
 
@@ -227,7 +227,7 @@ TEST_F(sva, translations_are_cached)
 	EXPECT_LE(NR_TRANSFERS / 2, atc_hits(&self->dev[0], OUR_QUEUE));
 }
 
-TEST_F(sva, a_page_that_is_not_there_is_asked_for)
+TEST_F(sva, missing_page_is_requested)
 {
 	char *page = pages_new(1);
 
@@ -242,7 +242,7 @@ TEST_F(sva, a_page_that_is_not_there_is_asked_for)
 	EXPECT_EQ(0, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_INVALID));
 }
 
-TEST_F(sva, a_page_that_is_replaced_is_asked_for_again)
+TEST_F(sva, replaced_page_is_requested_again)
 {
 	char *page = pages_new(1);
 	unsigned int i;
@@ -259,7 +259,7 @@ TEST_F(sva, a_page_that_is_replaced_is_asked_for_again)
 }
 
 /* More pages than the kernel flushes one by one */
-TEST_F(sva, many_pages_that_are_replaced_are_asked_for_again)
+TEST_F(sva, many_replaced_pages_are_requested_again)
 {
 	char *pages = pages_new(NR_PAGES);
 	unsigned int i, round;
@@ -279,7 +279,7 @@ TEST_F(sva, many_pages_that_are_replaced_are_asked_for_again)
 	}
 }
 
-TEST_F(sva, an_address_without_memory_is_refused)
+TEST_F(sva, address_without_memory_is_refused)
 {
 	char *page = pages_new(1);
 
@@ -556,7 +556,7 @@ static const char *const end_of_life[] = {
 	": the mm is let go\n", "ioasid_put: id=", "ioasid_recycle: id=", NULL
 };
 
-TEST_F(killed, nobody_gets_the_number_while_a_device_or_the_mm_has_it)
+TEST_F(killed, id_stays_taken_while_a_device_or_the_mm_holds)
 {
 	char path[32];
 	int mem;
@@ -613,7 +613,7 @@ static void our_page_requests(struct __test_metadata *_metadata, const struct vf
 	munmap(pages, NR_PAGES * PAGE);
 }
 
-TEST_F(killed, its_dma_is_refused_in_silence_while_it_is_bound)
+TEST_F(killed, dma_of_a_bound_process_is_refused_quietly)
 {
 	struct vfio_dev *dev = self->sva.dev;
 	__u64 good[2][QUEUES], hits[2][QUEUES];
@@ -809,7 +809,7 @@ static const char *const end_with_requests[] = {
 	"ioasid_put: id=", "ioasid_recycle: id=", NULL
 };
 
-TEST_F(queued, before_the_process_died_is_refused_in_silence)
+TEST_F(queued, request_of_a_dead_process_is_refused_quietly)
 {
 	struct vfio_dev *dev = self->sva.dev;
 	unsigned int i, j;
@@ -837,7 +837,7 @@ TEST_F(queued, before_the_process_died_is_refused_in_silence)
 }
 
 /* Each costs those behind it one look and one response, whether its process lives or not */
-TEST_F(queued, of_a_dead_process_does_not_keep_those_behind_it)
+TEST_F(queued, request_of_a_dead_process_does_not_delay_others)
 {
 	struct vfio_dev *dev = self->sva.dev;
 	char *pages = pages_new(2);
@@ -876,7 +876,7 @@ TEST_F(queued, of_a_dead_process_does_not_keep_those_behind_it)
  * asks for the translation, and by the kernel when it finds the page request.
  * When it finds it the process is gone.
  */
-TEST_F(queued, and_wrong_in_itself_is_refused_in_silence_too)
+TEST_F(queued, malformed_request_of_a_dead_process_is_refused_quietly)
 {
 	struct vfio_dev *dev = self->sva.dev;
 	struct kmsg_found found;
@@ -927,7 +927,7 @@ static void ask_without_end(const struct vfio_dev *dev, struct victim_says *says
 	}
 }
 
-TEST_F(queued, more_than_fit_are_survived)
+TEST_F(queued, overflow_of_the_queue_is_survived)
 {
 	struct vfio_dev *dev = self->sva.dev;
 	struct kmsg_found found;

@@ -204,7 +204,7 @@ static void stop_victims(FIXTURE_DATA(unmap) *self)
 		queue_stop(&self->dev, VICTIM(i));
 }
 
-TEST_F(unmap, ends_dma_of_all_numbers_before_it_returns)
+TEST_F(unmap, ends_dma_of_all_ioasids_before_returning)
 {
 	int round;
 
@@ -254,7 +254,7 @@ TEST_F(unmap, ends_dma_to_the_ends_of_any_range)
 }
 
 /* Numbers that are attached no more, or parked, are not all that an unmap looks at */
-TEST_F(unmap, ends_dma_of_the_numbers_that_are_left)
+TEST_F(unmap, ends_dma_of_the_remaining_ioasids)
 {
 	const __u32 first = ID + NR_SPACES;
 	__u32 id;
@@ -273,7 +273,7 @@ TEST_F(unmap, ends_dma_of_the_numbers_that_are_left)
 }
 
 /* Of the same container, with a number of its own and with none */
-TEST_F(unmap, ends_dma_of_two_devices_before_it_returns)
+TEST_F(unmap, ends_dma_of_two_devices_before_returning)
 {
 	const __u32 id = ID + NR_SPACES;
 	struct still still[2];
@@ -340,7 +340,7 @@ static bool is_mapped(const struct vfio_dev *dev, __u64 iova)
 	return !read_file(path, text, sizeof(text)) && strstr(text, want);
 }
 
-TEST_F(unmap, of_a_huge_page_ends_dma_to_its_ends)
+TEST_F(unmap, of_a_huge_page_ends_dma_to_both_ends)
 {
 	char *huge = huge_new();
 	unsigned int page;
@@ -368,7 +368,7 @@ TEST_F(unmap, of_a_huge_page_ends_dma_to_its_ends)
 }
 
 /* The neighbours of what is unmapped, within the mask that the flush covers */
-TEST_F(unmap, of_a_page_leaves_those_beside_it)
+TEST_F(unmap, of_a_page_leaves_the_neighbours_alone)
 {
 	struct still still;
 	int i;
@@ -395,7 +395,7 @@ TEST_F(unmap, of_a_page_leaves_those_beside_it)
 }
 
 /* A secret that is written to the page then does not come out anywhere */
-TEST_F(unmap, ends_reads_before_it_returns)
+TEST_F(unmap, ends_reads_before_returning)
 {
 	struct still still[NR_SPACES];
 	int i;
@@ -421,7 +421,7 @@ TEST_F(unmap, ends_reads_before_it_returns)
 }
 
 /* What is mapped at the address next is what the device gets, not the old page */
-TEST_F(unmap, and_map_of_another_page_leads_to_that_one)
+TEST_F(unmap, and_map_lead_to_the_new_page)
 {
 	int i;
 
@@ -520,7 +520,7 @@ TEST_F(devtlb, without_pasid_is_of_no_use_after_free)
 	expect_unusable(_metadata, &self->dev, 0, self->pages);
 }
 
-TEST_F(devtlb, is_of_no_use_after_free_of_a_number_attached_both_ways)
+TEST_F(devtlb, is_of_no_use_after_free_of_both_kinds_of_dma)
 {
 	attach(_metadata, self, &self->dev, ID, TAGGED);
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
@@ -531,7 +531,7 @@ TEST_F(devtlb, is_of_no_use_after_free_of_a_number_attached_both_ways)
 	expect_unusable(_metadata, &self->dev, 1, self->pages + PAGE);
 }
 
-TEST_F(devtlb, goes_on_for_other_numbers_after_free_of_one)
+TEST_F(devtlb, goes_on_for_other_ioasids_after_free_of_one)
 {
 	unsigned int freed, i;
 
@@ -640,7 +640,7 @@ TEST_F(devtlb, close_of_the_set_waits_once_for_each_batch)
 	EXPECT_EQ((NUMBERS + BATCH - 1) / BATCH, waits_end());
 }
 
-TEST_F(devtlb, free_of_a_number_waits_once)
+TEST_F(devtlb, free_of_an_ioasid_waits_once)
 {
 	attach(_metadata, self, &self->dev, ID, TAGGED);
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
@@ -660,7 +660,7 @@ TEST_F(devtlb, is_of_no_use_after_detach)
 }
 
 /* The address is looked up anew in the memory of the number's next owner */
-TEST_F(devtlb, does_not_lead_the_next_owner_to_the_memory_of_the_last)
+TEST_F(devtlb, does_not_lead_the_next_owner_to_old_memory)
 {
 	char *next = memory_new(1);
 

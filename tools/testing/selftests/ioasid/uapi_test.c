@@ -57,7 +57,7 @@ TEST_F(node, cannot_be_opened_by_others)
 	EXPECT_EQ(0, reap(child));
 }
 
-TEST_F(node, takes_no_ioctl_when_opened_for_its_path_only)
+TEST_F(node, takes_no_ioctl_when_opened_with_o_path)
 {
 	struct ioasid_cmd_info info;
 	int fd;
@@ -93,7 +93,7 @@ FIXTURE_TEARDOWN(set)
 	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->count));
 }
 
-TEST_F(set, info_tells_an_empty_set)
+TEST_F(set, info_reports_an_empty_set)
 {
 	struct ioasid_cmd_info info;
 
@@ -106,7 +106,7 @@ TEST_F(set, info_tells_an_empty_set)
 	EXPECT_EQ(0, parked_of(self->fd));
 }
 
-TEST_F(set, info_counts_the_active_numbers_of_this_set_only)
+TEST_F(set, info_counts_active_ioasids_of_this_set_only)
 {
 	int i;
 
@@ -120,7 +120,7 @@ TEST_F(set, info_counts_the_active_numbers_of_this_set_only)
 	EXPECT_EQ(2, active_of(self->fd));
 }
 
-TEST_F(set, alloc_gives_a_number_of_the_range)
+TEST_F(set, alloc_gives_an_id_of_the_range)
 {
 	int i, id;
 
@@ -131,7 +131,7 @@ TEST_F(set, alloc_gives_a_number_of_the_range)
 	}
 }
 
-TEST_F(set, alloc_gives_the_lowest_free_number)
+TEST_F(set, alloc_gives_the_lowest_free_id)
 {
 	EXPECT_EQ(BASE + 0, ioasid_alloc(self->fd, BASE, BASE + 9));
 	EXPECT_EQ(BASE + 1, ioasid_alloc(self->fd, BASE, BASE + 9));
@@ -141,33 +141,33 @@ TEST_F(set, alloc_gives_the_lowest_free_number)
 	EXPECT_EQ(BASE + 3, ioasid_alloc(self->fd, BASE, BASE + 9));
 }
 
-TEST_F(set, alloc_gives_exactly_the_number_asked_for)
+TEST_F(set, alloc_gives_exactly_the_requested_id)
 {
 	EXPECT_EQ(BASE + 7, ioasid_alloc(self->fd, BASE + 7, BASE + 7));
 }
 
-TEST_F(set, alloc_gives_the_highest_number_of_all)
+TEST_F(set, alloc_gives_the_highest_id)
 {
 	__u32 last = (1U << pasid_bits_of(self->fd)) - 1;
 
 	EXPECT_EQ(last, ioasid_alloc(self->fd, last, last));
 }
 
-TEST_F(set, alloc_says_no_space_when_the_number_is_taken_by_the_same_open)
+TEST_F(set, alloc_of_a_taken_id_of_the_same_set_says_no_space)
 {
 	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
 	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE));
 	EXPECT_EQ(1, active_of(self->fd));
 }
 
-TEST_F(set, alloc_says_no_space_when_the_number_is_taken_by_another_open)
+TEST_F(set, alloc_of_a_taken_id_of_another_set_says_no_space)
 {
 	ASSERT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
 	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE));
 	EXPECT_EQ(0, active_of(self->fd));
 }
 
-TEST_F(set, alloc_says_no_space_when_the_range_is_full)
+TEST_F(set, alloc_in_a_full_range_says_no_space)
 {
 	int i;
 
@@ -192,7 +192,7 @@ TEST_F(set, alloc_refuses_zero)
 	EXPECT_EQ(0, active_of(self->fd));
 }
 
-TEST_F(set, alloc_refuses_what_is_beyond_the_number_space)
+TEST_F(set, alloc_refuses_ids_beyond_the_id_space)
 {
 	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, BASE, 1U << 20));
 	EXPECT_EQ(-EINVAL, ioasid_alloc(self->fd, 1U << 20, 1U << 20));
@@ -202,7 +202,7 @@ TEST_F(set, alloc_refuses_what_is_beyond_the_number_space)
 	EXPECT_EQ(0, active_of(self->fd));
 }
 
-TEST_F(set, numbers_of_two_opens_differ)
+TEST_F(set, ids_of_two_sets_differ)
 {
 	int i, j, ids[8];
 
@@ -226,7 +226,7 @@ TEST_F(set, query_reports_an_active_ioasid_without_attachments)
 	EXPECT_EQ(0, attachments_of(self->fd, BASE));
 }
 
-TEST_F(set, query_knows_no_number_that_was_never_allocated)
+TEST_F(set, query_of_an_unallocated_id_finds_nothing)
 {
 	EXPECT_EQ(-ENOENT, state_of(self->fd, BASE));
 	EXPECT_EQ(-ENOENT, state_of(self->fd, 0));
@@ -234,7 +234,7 @@ TEST_F(set, query_knows_no_number_that_was_never_allocated)
 	EXPECT_EQ(-ENOENT, state_of(self->fd, ~0U));
 }
 
-TEST_F(set, free_recycles_a_number_that_nobody_holds_at_once)
+TEST_F(set, free_without_holders_recycles_at_once)
 {
 	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
 	ASSERT_EQ(0, ioasid_free(self->fd, BASE));
@@ -243,14 +243,14 @@ TEST_F(set, free_recycles_a_number_that_nobody_holds_at_once)
 	EXPECT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
 }
 
-TEST_F(set, free_of_a_number_twice_finds_nothing)
+TEST_F(set, second_free_finds_nothing)
 {
 	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
 	ASSERT_EQ(0, ioasid_free(self->fd, BASE));
 	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, BASE));
 }
 
-TEST_F(set, free_knows_no_number_that_was_never_allocated)
+TEST_F(set, free_of_an_unallocated_id_finds_nothing)
 {
 	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, BASE));
 	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, 0));
@@ -258,7 +258,7 @@ TEST_F(set, free_knows_no_number_that_was_never_allocated)
 	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, ~0U));
 }
 
-TEST_F(set, free_of_a_foreign_number_finds_nothing_and_leaves_it_alone)
+TEST_F(set, free_of_a_foreign_ioasid_finds_nothing)
 {
 	ASSERT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
 	EXPECT_EQ(-ENOENT, ioasid_free(self->fd, BASE));
@@ -266,13 +266,13 @@ TEST_F(set, free_of_a_foreign_number_finds_nothing_and_leaves_it_alone)
 	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
 }
 
-TEST_F(set, query_of_a_foreign_number_finds_nothing)
+TEST_F(set, query_of_a_foreign_ioasid_finds_nothing)
 {
 	ASSERT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
 	EXPECT_EQ(-ENOENT, state_of(self->fd, BASE));
 }
 
-TEST_F(set, free_does_not_reach_a_number_that_has_passed_to_another_set)
+TEST_F(set, free_does_not_reach_the_next_owner_of_an_id)
 {
 	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
 	ASSERT_EQ(0, ioasid_free(self->fd, BASE));
@@ -281,7 +281,7 @@ TEST_F(set, free_does_not_reach_a_number_that_has_passed_to_another_set)
 	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->other, BASE));
 }
 
-TEST_F(set, close_frees_all)
+TEST_F(set, close_frees_all_ioasids)
 {
 	int i, fd;
 
@@ -295,7 +295,7 @@ TEST_F(set, close_frees_all)
 		EXPECT_EQ(BASE + i, ioasid_alloc(self->fd, BASE, BASE + 199));
 }
 
-TEST_F(set, a_dup_is_the_same_set)
+TEST_F(set, dup_is_the_same_set)
 {
 	int fd, copy;
 
@@ -314,7 +314,7 @@ TEST_F(set, a_dup_is_the_same_set)
 	EXPECT_EQ(0, ioasid_try(BASE));
 }
 
-TEST_F(set, an_open_through_proc_is_another_set)
+TEST_F(set, open_through_proc_is_another_set)
 {
 	char path[64];
 	int fd;
@@ -329,7 +329,7 @@ TEST_F(set, an_open_through_proc_is_another_set)
 	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, BASE));
 }
 
-TEST_F(set, a_child_shares_what_it_inherits)
+TEST_F(set, child_shares_an_inherited_set)
 {
 	pid_t child;
 
@@ -369,7 +369,7 @@ TEST_F(set, only_the_last_close_after_a_fork_frees)
 	EXPECT_EQ(0, ioasid_try(BASE));
 }
 
-TEST_F(set, a_killed_process_gives_its_numbers_back)
+TEST_F(set, killed_process_gives_all_ids_back)
 {
 	int ready[2], i;
 	pid_t child;
@@ -396,7 +396,7 @@ TEST_F(set, a_killed_process_gives_its_numbers_back)
 	close(ready[0]);
 }
 
-TEST_F(set, a_file_passed_over_a_socket_shares_its_set)
+TEST_F(set, file_passed_over_a_socket_is_the_same_set)
 {
 	int sock[2], go[2], fd;
 	pid_t child;
@@ -436,7 +436,7 @@ TEST_F(set, a_file_passed_over_a_socket_shares_its_set)
 	EXPECT_EQ(0, ioasid_try(BASE + 1));
 }
 
-TEST_F(set, a_file_in_flight_keeps_its_numbers_until_the_socket_is_gone)
+TEST_F(set, file_in_flight_keeps_ids_until_the_socket_is_gone)
 {
 	int sock[2], fd;
 
@@ -459,7 +459,7 @@ static int close_some_socket(void)
 	return close(socket(AF_UNIX, SOCK_STREAM, 0));
 }
 
-TEST_F(set, a_file_in_a_cycle_of_sockets_in_flight_gives_its_numbers_back)
+TEST_F(set, file_in_a_cycle_of_sockets_gives_all_ids_back)
 {
 	int sock[2], fds[3];
 
@@ -621,7 +621,7 @@ static int race_run(int *fds)
 	return 0;
 }
 
-TEST_F(set, threads_never_get_one_number_twice)
+TEST_F(set, threads_never_get_one_id_twice)
 {
 	int fds[2] = { self->fd, self->fd };
 
@@ -631,7 +631,7 @@ TEST_F(set, threads_never_get_one_number_twice)
 	EXPECT_EQ(0, active_of(self->fd));
 }
 
-TEST_F(set, threads_with_two_sets_never_get_one_number_twice)
+TEST_F(set, threads_with_two_sets_never_get_one_id_twice)
 {
 	int fds[2] = { self->fd, self->other };
 
@@ -667,7 +667,7 @@ static void *free_thread(void *arg)
 	return NULL;
 }
 
-TEST_F(set, threads_that_free_one_number_leave_nothing_of_it)
+TEST_F(set, threads_freeing_one_ioasid_leave_nothing)
 {
 	pthread_t threads[RACE_THREADS];
 	int i;
@@ -732,12 +732,12 @@ static int fill_set(int fd)
 	return 0;
 }
 
-TEST_F(quota, is_told_by_info)
+TEST_F(quota, is_reported_by_info)
 {
 	EXPECT_EQ(QUOTA, quota_of(self->fd));
 }
 
-TEST_F(quota, is_that_of_the_time_of_the_open)
+TEST_F(quota, is_fixed_at_the_open)
 {
 	EXPECT_EQ(self->saved, quota_of(self->before));
 	ASSERT_EQ(0, param_set(PARAM_QUOTA, 2 * QUOTA));
@@ -763,7 +763,7 @@ TEST_F(quota, is_given_back_by_free)
 	}
 }
 
-TEST_F(quota, is_not_used_up_by_what_fails)
+TEST_F(quota, is_not_used_up_by_failures)
 {
 	int i;
 

@@ -129,7 +129,7 @@ FIXTURE_TEARDOWN(legacy)
 	expect_clean(_metadata, &self->watch);
 }
 
-TEST_F(legacy, mode_gives_numbers)
+TEST_F(legacy, mode_allocates_ioasids)
 {
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
 	expect_numbers_work(_metadata);
@@ -179,7 +179,7 @@ FIXTURE_TEARDOWN(noiommu)
 	EXPECT_EQ(self->numbers, ioasid_count(NULL));
 }
 
-TEST_F(noiommu, machine_gives_numbers)
+TEST_F(noiommu, machine_allocates_ioasids)
 {
 	expect_numbers_work(_metadata);
 }

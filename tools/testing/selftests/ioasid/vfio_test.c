@@ -142,7 +142,7 @@ TEST_F(dma, query_counts_attachments)
 	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
-TEST_F(dma, a_number_can_be_attached_both_ways_and_free_blocks_both)
+TEST_F(dma, free_blocks_both_kinds_of_dma_of_an_ioasid)
 {
 	__u32 flags = variant->flags ^ FLAG_NO_PASID;
 
@@ -157,7 +157,7 @@ TEST_F(dma, a_number_can_be_attached_both_ways_and_free_blocks_both)
 	EXPECT_NO_DMA(&self->dev, OTHER_QUEUE, self->other_page);
 }
 
-TEST_F(dma, a_second_attachment_of_the_same_number_is_refused)
+TEST_F(dma, second_attachment_to_the_same_ioasid_is_refused)
 {
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
 	EXPECT_EQ(-EEXIST, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
@@ -181,7 +181,7 @@ TEST_F(dma, attach_works_again_after_detach)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(dma, detach_of_what_is_not_attached_finds_nothing)
+TEST_F(dma, detach_without_an_attachment_finds_nothing)
 {
 	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags));
 	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, 0, variant->flags));
@@ -193,7 +193,7 @@ TEST_F(dma, detach_of_what_is_not_attached_finds_nothing)
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 }
 
-TEST_F(dma, attach_of_what_was_never_allocated_finds_nothing)
+TEST_F(dma, attach_to_an_unallocated_id_finds_nothing)
 {
 	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, OTHER_ID, variant->flags));
 	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, 0, variant->flags));
@@ -201,7 +201,7 @@ TEST_F(dma, attach_of_what_was_never_allocated_finds_nothing)
 	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ~0U, variant->flags));
 }
 
-TEST_F(dma, attach_of_a_foreign_number_finds_nothing)
+TEST_F(dma, attach_to_a_foreign_ioasid_finds_nothing)
 {
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->other_fd, OTHER_ID, OTHER_ID));
 	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, OTHER_ID, variant->flags));
@@ -210,7 +210,7 @@ TEST_F(dma, attach_of_a_foreign_number_finds_nothing)
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
 }
 
-TEST_F(dma, attach_refuses_what_is_not_a_file)
+TEST_F(dma, attach_refuses_an_invalid_fd)
 {
 	int path, closed;
 
@@ -229,7 +229,7 @@ TEST_F(dma, attach_refuses_what_is_not_a_file)
 	close(path);
 }
 
-TEST_F(dma, attach_refuses_a_file_that_is_not_dev_ioasid)
+TEST_F(dma, attach_refuses_a_file_other_than_dev_ioasid)
 {
 	int pipes[2], sock[2], null, dir, memory, i;
 
@@ -257,7 +257,7 @@ TEST_F(dma, attach_refuses_a_file_that_is_not_dev_ioasid)
 
 /* What ends DMA */
 
-TEST_F(dma, free_blocks_it_before_it_returns)
+TEST_F(dma, free_blocks_dma_before_returning)
 {
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -265,7 +265,7 @@ TEST_F(dma, free_blocks_it_before_it_returns)
 	EXPECT_QUIET(&self->watch);
 }
 
-TEST_F(dma, free_blocks_reads_too)
+TEST_F(dma, free_blocks_reads)
 {
 	*(__u64 *)self->page = PATTERN;
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
@@ -280,7 +280,7 @@ TEST_F(dma, free_blocks_reads_too)
 	EXPECT_QUIET(&self->watch);
 }
 
-TEST_F(dma, close_of_the_set_blocks_it_before_it_returns)
+TEST_F(dma, close_of_the_set_blocks_dma_before_returning)
 {
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, close(self->fd));
@@ -291,7 +291,7 @@ TEST_F(dma, close_of_the_set_blocks_it_before_it_returns)
 }
 
 /* The owner is another process, which attaches what this one has opened */
-TEST_F(dma, death_of_the_owner_blocks_it)
+TEST_F(dma, owner_death_blocks_dma)
 {
 	int ready[2];
 	pid_t owner;
@@ -324,7 +324,7 @@ TEST_F(dma, death_of_the_owner_blocks_it)
 	close(ready[0]);
 }
 
-TEST_F(dma, only_the_last_close_of_a_set_blocks_it)
+TEST_F(dma, only_the_last_close_of_a_set_blocks_dma)
 {
 	pid_t child;
 
@@ -346,7 +346,7 @@ TEST_F(dma, only_the_last_close_of_a_set_blocks_it)
  * From the first moment of blocking no fault is logged, and no moment is left
  * in which one could: transfers that follow each other closely would find it.
  */
-TEST_F(dma, free_lets_no_fault_be_logged_in_any_of_many_rounds)
+TEST_F(dma, free_logs_no_fault_in_many_rounds)
 {
 	int i;
 
@@ -370,7 +370,7 @@ TEST_F(dma, free_lets_no_fault_be_logged_in_any_of_many_rounds)
 	}
 }
 
-TEST_F(dma, free_leaves_the_other_kind_of_dma_of_the_device_alone)
+TEST_F(dma, free_leaves_the_other_kind_of_dma_alone)
 {
 	__u64 failed;
 
@@ -383,7 +383,7 @@ TEST_F(dma, free_leaves_the_other_kind_of_dma_of_the_device_alone)
 	EXPECT_EQ(0, failed);
 }
 
-TEST_F(dma, free_of_another_number_of_the_device_leaves_it_alone)
+TEST_F(dma, free_of_another_ioasid_leaves_dma_alone)
 {
 	__u32 flags = TAGGED;
 
@@ -414,7 +414,7 @@ TEST_F(dma, free_leaves_another_device_in_the_container_alone)
 	EXPECT_EQ(0, queue_failed(&self->other_dev, QUEUE));
 }
 
-TEST_F(dma, free_blocks_all_devices_of_the_number)
+TEST_F(dma, free_blocks_all_devices_of_the_ioasid)
 {
 	open_other_dev(_metadata, self);
 	start(_metadata, self, variant);
@@ -436,7 +436,7 @@ TEST_F(dma, free_blocks_all_devices_of_the_number)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(dma, reset_of_the_device_does_not_open_it_again)
+TEST_F(dma, reset_keeps_dma_blocked)
 {
 	start_other_kind(_metadata, self, variant);
 	start(_metadata, self, variant);
@@ -453,7 +453,7 @@ TEST_F(dma, reset_of_the_device_does_not_open_it_again)
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 }
 
-TEST_F(dma, reset_of_the_device_leaves_an_active_attachment_alone)
+TEST_F(dma, reset_leaves_an_active_attachment_alone)
 {
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, vfio_reset(self->dev.device));
@@ -464,7 +464,7 @@ TEST_F(dma, reset_of_the_device_leaves_an_active_attachment_alone)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(dma, map_and_unmap_while_parked_do_not_open_it_again)
+TEST_F(dma, map_and_unmap_while_parked_keep_dma_blocked)
 {
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -477,7 +477,7 @@ TEST_F(dma, map_and_unmap_while_parked_do_not_open_it_again)
 }
 
 /* An invalidation of its TLB has to be answered, whatever its user wants */
-TEST_F(dma, a_device_that_is_attached_stays_awake)
+TEST_F(dma, attached_device_stays_awake)
 {
 	open_other_dev(_metadata, self);
 	ASSERT_EQ(0, vfio_power_state(self->other_dev.device));
@@ -506,7 +506,7 @@ TEST_F(dma, a_device_that_is_attached_stays_awake)
 	EXPECT_EQ(3, vfio_power_state(self->other_dev.device));
 }
 
-TEST_F(dma, a_device_that_is_attached_is_not_suspended)
+TEST_F(dma, attached_device_is_not_suspended)
 {
 	struct vfio_dev *dev = &self->other_dev;
 
@@ -528,7 +528,7 @@ TEST_F(dma, a_device_that_is_attached_is_not_suspended)
 	EXPECT_FALSE(machine_is_suspended(dev->bdf));
 }
 
-TEST_F(dma, close_lets_a_device_that_is_attached_be_suspended)
+TEST_F(dma, close_lets_an_attached_device_suspend)
 {
 	char bdf[BDF_SIZE];
 
@@ -541,7 +541,7 @@ TEST_F(dma, close_lets_a_device_that_is_attached_be_suspended)
 
 /* Not quiet: the number is active, its owner shall see what the device does */
 
-TEST_F(dma, a_fault_of_an_active_number_is_logged)
+TEST_F(dma, fault_of_an_active_ioasid_is_logged)
 {
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
 	EXPECT_QUIET(&self->watch);
@@ -554,7 +554,7 @@ TEST_F(dma, a_fault_of_an_active_number_is_logged)
 	EXPECT_LE(1, loud_end(&self->watch));
 }
 
-TEST_F(dma, unmap_ends_it_before_it_returns)
+TEST_F(dma, unmap_ends_dma_before_returning)
 {
 	start(_metadata, self, variant);
 	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
@@ -566,7 +566,7 @@ TEST_F(dma, unmap_ends_it_before_it_returns)
 
 /* The life of a parked number */
 
-TEST_F(dma, a_parked_number_is_not_given_out)
+TEST_F(dma, parked_id_is_not_allocated)
 {
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -576,7 +576,7 @@ TEST_F(dma, a_parked_number_is_not_given_out)
 	EXPECT_EQ(ID + 1, ioasid_alloc(self->fd, ID, ID + 1));
 }
 
-TEST_F(dma, a_parked_number_is_told_by_query_and_info)
+TEST_F(dma, query_and_info_report_a_parked_ioasid)
 {
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -587,7 +587,7 @@ TEST_F(dma, a_parked_number_is_told_by_query_and_info)
 	EXPECT_EQ(-ENOENT, state_of(self->other_fd, ID));
 }
 
-TEST_F(dma, a_parked_number_is_listed_with_its_holder)
+TEST_F(dma, debugfs_lists_a_parked_ioasid_with_the_holder)
 {
 	char line[256], expected[256];
 
@@ -613,7 +613,7 @@ TEST_F(dma, a_parked_number_is_listed_with_its_holder)
 	EXPECT_EQ(-ENOENT, ioasid_line(ID, line, sizeof(line)));
 }
 
-TEST_F(dma, a_parked_number_is_listed_after_its_set_is_gone)
+TEST_F(dma, debugfs_lists_a_parked_ioasid_of_a_closed_set)
 {
 	char line[256];
 
@@ -624,7 +624,7 @@ TEST_F(dma, a_parked_number_is_listed_after_its_set_is_gone)
 	EXPECT_NE(NULL, strstr(line, " parked refs 1 attachments 1 "));
 }
 
-TEST_F(dma, free_of_a_parked_number_finds_nothing)
+TEST_F(dma, free_of_a_parked_ioasid_finds_nothing)
 {
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -634,7 +634,7 @@ TEST_F(dma, free_of_a_parked_number_finds_nothing)
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 }
 
-TEST_F(dma, attach_of_a_parked_number_finds_nothing)
+TEST_F(dma, attach_to_a_parked_ioasid_finds_nothing)
 {
 	open_other_dev(_metadata, self);
 	start(_metadata, self, variant);
@@ -646,7 +646,7 @@ TEST_F(dma, attach_of_a_parked_number_finds_nothing)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(dma, a_parked_number_counts_against_the_quota_until_it_is_recycled)
+TEST_F(dma, parked_ioasid_counts_against_the_quota_until_recycled)
 {
 	int fd;
 
@@ -662,7 +662,7 @@ TEST_F(dma, a_parked_number_counts_against_the_quota_until_it_is_recycled)
 	close(fd);
 }
 
-TEST_F(dma, detach_of_a_parked_number_recycles_it)
+TEST_F(dma, detach_recycles_a_parked_ioasid)
 {
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -674,7 +674,7 @@ TEST_F(dma, detach_of_a_parked_number_recycles_it)
 	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags));
 }
 
-TEST_F(dma, close_of_the_device_recycles_a_parked_number)
+TEST_F(dma, close_of_the_device_recycles_a_parked_ioasid)
 {
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -686,7 +686,7 @@ TEST_F(dma, close_of_the_device_recycles_a_parked_number)
 	EXPECT_QUIET(&self->watch);
 }
 
-TEST_F(dma, close_of_the_device_detaches_an_active_number)
+TEST_F(dma, close_of_the_device_detaches_an_active_ioasid)
 {
 	start(_metadata, self, variant);
 	vfio_close_device(&self->dev);
@@ -700,7 +700,7 @@ TEST_F(dma, close_of_the_device_detaches_an_active_number)
 	start(_metadata, self, variant);
 }
 
-TEST_F(dma, a_mapping_of_the_bar_holds_the_number_as_the_file_does)
+TEST_F(dma, mapping_of_the_bar_holds_the_ioasid)
 {
 	void *bar;
 
@@ -714,7 +714,7 @@ TEST_F(dma, a_mapping_of_the_bar_holds_the_number_as_the_file_does)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(dma, a_holder_drops_only_what_it_took)
+TEST_F(dma, holder_releases_only_its_own_reference)
 {
 	struct vfio_dev second = self->dev;
 
@@ -738,7 +738,7 @@ TEST_F(dma, a_holder_drops_only_what_it_took)
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 }
 
-TEST_F(dma, close_of_the_file_that_attached_detaches_though_another_is_open)
+TEST_F(dma, close_of_the_attaching_file_detaches)
 {
 	struct vfio_dev second = self->dev;
 
@@ -751,7 +751,7 @@ TEST_F(dma, close_of_the_file_that_attached_detaches_though_another_is_open)
 	start(_metadata, self, variant);
 }
 
-TEST_F(dma, the_next_owner_of_a_number_gets_dma_to_its_own_memory_only)
+TEST_F(dma, next_owner_of_an_id_reaches_only_its_own_memory)
 {
 	unsigned char old[PAGE];
 	int i;
@@ -802,7 +802,7 @@ static int own(__u32 flags, void *page, int sock)
 	return 0;
 }
 
-TEST_F(dma, a_process_that_got_the_device_holds_the_number_after_its_owner_died)
+TEST_F(dma, passed_device_holds_the_ioasid_after_owner_death)
 {
 	struct vfio_dev *dev = &self->other_dev;
 	int sock[2];
@@ -828,7 +828,7 @@ TEST_F(dma, a_process_that_got_the_device_holds_the_number_after_its_owner_died)
 	close(sock[0]);
 }
 
-TEST_F(dma, the_death_of_owner_and_holder_at_once_leaves_nothing)
+TEST_F(dma, joint_death_of_owner_and_holder_leaves_nothing)
 {
 	int sock[2], i, device;
 	pid_t owner;
@@ -884,7 +884,7 @@ static void close_one(struct vfio_dev *dev, int *fd, int what)
 	*fds[what] = -1;
 }
 
-TEST_F(dma, ends_and_leaves_nothing_whatever_is_closed_first)
+TEST_F(dma, every_order_of_closes_ends_dma_and_leaves_nothing)
 {
 	struct vfio_dev *dev = &self->other_dev;
 	unsigned char last[PAGE];
@@ -1008,7 +1008,7 @@ static void *race_thread(void *arg)
 	return NULL;
 }
 
-TEST_F(dma, survives_threads_that_do_all_at_once)
+TEST_F(dma, racing_threads_leave_nothing)
 {
 	pthread_t threads[RACE_THREADS];
 	long i;
@@ -1082,7 +1082,7 @@ static void start_queue(struct __test_metadata *_metadata, FIXTURE_DATA(tagged) 
 	ASSERT_EQ(0, queue_wait_good(&self->dev, queue, NR_TRANSFERS));
 }
 
-TEST_F(tagged, each_queue_of_a_device_can_have_a_number_of_its_own)
+TEST_F(tagged, each_queue_can_have_its_own_ioasid)
 {
 	int i;
 
@@ -1094,7 +1094,7 @@ TEST_F(tagged, each_queue_of_a_device_can_have_a_number_of_its_own)
 	}
 }
 
-TEST_F(tagged, free_of_one_number_leaves_those_of_other_queues_alone)
+TEST_F(tagged, free_leaves_ioasids_of_other_queues_alone)
 {
 	int freed, i;
 
@@ -1111,7 +1111,7 @@ TEST_F(tagged, free_of_one_number_leaves_those_of_other_queues_alone)
 	}
 }
 
-TEST_F(tagged, close_of_the_set_blocks_all_its_numbers)
+TEST_F(tagged, close_of_the_set_blocks_all_its_ioasids)
 {
 	struct still still[PASID_TEST_NR_QUEUES];
 	int i;
@@ -1133,7 +1133,7 @@ TEST_F(tagged, close_of_the_set_blocks_all_its_numbers)
 		EXPECT_EQ(0, ioasid_try(ID + i));
 }
 
-TEST_F(tagged, attach_is_refused_when_the_group_has_as_many_as_it_may)
+TEST_F(tagged, attach_beyond_the_limit_of_the_group_is_refused)
 {
 	const unsigned int limit = param_get(PARAM_LIMIT);
 
@@ -1151,7 +1151,7 @@ TEST_F(tagged, attach_is_refused_when_the_group_has_as_many_as_it_may)
 	EXPECT_EQ(0, param_set(PARAM_LIMIT, limit));
 }
 
-TEST_F(tagged, detach_ends_it_before_it_returns_and_its_faults_are_logged)
+TEST_F(tagged, detach_ends_dma_before_returning_and_logs_faults)
 {
 	start_queue(_metadata, self, QUEUE);
 	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
@@ -1161,7 +1161,7 @@ TEST_F(tagged, detach_ends_it_before_it_returns_and_its_faults_are_logged)
 	EXPECT_LE(1, loud_end(&self->watch));
 }
 
-TEST_F(tagged, detach_of_a_parked_number_keeps_it_blocked)
+TEST_F(tagged, detach_of_a_parked_ioasid_keeps_dma_blocked)
 {
 	start_queue(_metadata, self, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -1172,7 +1172,7 @@ TEST_F(tagged, detach_of_a_parked_number_keeps_it_blocked)
 	EXPECT_LE(1, loud_end(&self->watch));
 }
 
-TEST_F(tagged, dma_with_a_number_that_is_not_attached_is_refused_and_logged)
+TEST_F(tagged, dma_without_an_attachment_is_refused_and_logged)
 {
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
@@ -1183,7 +1183,7 @@ TEST_F(tagged, dma_with_a_number_that_is_not_attached_is_refused_and_logged)
 	EXPECT_LE(1, loud_end(&self->watch));
 }
 
-TEST_F(tagged, a_number_that_another_device_has_is_of_no_use_to_this_one)
+TEST_F(tagged, attachment_is_of_no_use_to_another_device)
 {
 	struct vfio_dev other;
 
@@ -1237,7 +1237,7 @@ static void start_no_pasid(struct __test_metadata *_metadata, FIXTURE_DATA(no_pa
 	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, NR_TRANSFERS));
 }
 
-TEST_F(no_pasid, attach_does_not_disturb_dma_that_goes_on)
+TEST_F(no_pasid, attach_does_not_disturb_running_dma)
 {
 	start_no_pasid(_metadata, self);
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
@@ -1245,7 +1245,7 @@ TEST_F(no_pasid, attach_does_not_disturb_dma_that_goes_on)
 	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
 }
 
-TEST_F(no_pasid, detach_of_an_active_number_leaves_dma_alone)
+TEST_F(no_pasid, detach_of_an_active_ioasid_leaves_dma_alone)
 {
 	start_no_pasid(_metadata, self);
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
@@ -1257,7 +1257,7 @@ TEST_F(no_pasid, detach_of_an_active_number_leaves_dma_alone)
 	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
 }
 
-TEST_F(no_pasid, dma_can_be_under_one_number_only)
+TEST_F(no_pasid, dma_can_be_under_one_ioasid_only)
 {
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
@@ -1274,7 +1274,7 @@ TEST_F(no_pasid, dma_can_be_under_one_number_only)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(no_pasid, attach_while_another_number_is_parked_there_is_refused)
+TEST_F(no_pasid, attach_over_a_parked_ioasid_is_refused)
 {
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
@@ -1295,7 +1295,7 @@ static void park_and_detach(struct __test_metadata *_metadata, FIXTURE_DATA(no_p
 	ASSERT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(no_pasid, detach_of_a_parked_number_leaves_dma_blocked_quietly)
+TEST_F(no_pasid, detach_of_a_parked_ioasid_leaves_dma_blocked_quietly)
 {
 	park_and_detach(_metadata, self);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -1309,7 +1309,7 @@ TEST_F(no_pasid, detach_of_a_parked_number_leaves_dma_blocked_quietly)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(no_pasid, attach_after_a_parked_number_was_detached_is_refused)
+TEST_F(no_pasid, attach_after_detach_of_a_parked_ioasid_is_refused)
 {
 	park_and_detach(_metadata, self);
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
@@ -1319,7 +1319,7 @@ TEST_F(no_pasid, attach_after_a_parked_number_was_detached_is_refused)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(no_pasid, stays_blocked_when_the_device_is_opened_again_in_the_same_container)
+TEST_F(no_pasid, dma_stays_blocked_after_reopen_in_the_same_container)
 {
 	park_and_detach(_metadata, self);
 	vfio_close_device(&self->dev);
@@ -1332,7 +1332,7 @@ TEST_F(no_pasid, stays_blocked_when_the_device_is_opened_again_in_the_same_conta
 	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
 }
 
-TEST_F(no_pasid, stays_blocked_when_the_device_was_closed_while_parked)
+TEST_F(no_pasid, dma_stays_blocked_after_close_while_parked)
 {
 	start_no_pasid(_metadata, self);
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
@@ -1346,7 +1346,7 @@ TEST_F(no_pasid, stays_blocked_when_the_device_was_closed_while_parked)
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
 }
 
-TEST_F(no_pasid, works_again_when_the_group_has_entered_a_new_container)
+TEST_F(no_pasid, dma_works_again_in_a_new_container)
 {
 	int i, id = ID;
 
@@ -1369,7 +1369,7 @@ TEST_F(no_pasid, works_again_when_the_group_has_entered_a_new_container)
 	start_no_pasid(_metadata, self);
 }
 
-TEST_F(no_pasid, works_again_when_the_group_has_entered_the_same_container_again)
+TEST_F(no_pasid, dma_works_again_after_reentry_of_the_container)
 {
 	park_and_detach(_metadata, self);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -1432,7 +1432,7 @@ TEST_F(device, without_pasid_refuses_tagged_dma)
 	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
-TEST_F(device, without_pasid_can_have_its_default_dma_under_a_number)
+TEST_F(device, without_pasid_takes_an_ioasid_for_dma_without_pasid)
 {
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
@@ -1446,7 +1446,7 @@ TEST_F(device, without_pasid_can_have_its_default_dma_under_a_number)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(device, with_few_pasid_bits_refuses_a_number_beyond_them)
+TEST_F(device, with_few_pasid_bits_refuses_a_larger_id)
 {
 	__u32 bits;
 	int limit;
@@ -1464,7 +1464,7 @@ TEST_F(device, with_few_pasid_bits_refuses_a_number_beyond_them)
 	EXPECT_NO_HOLDER(self->fd, limit);
 }
 
-TEST_F(device, with_few_pasid_bits_takes_the_highest_number_that_it_can)
+TEST_F(device, with_few_pasid_bits_takes_its_highest_id)
 {
 	int last;
 
@@ -1479,13 +1479,13 @@ TEST_F(device, with_few_pasid_bits_takes_the_highest_number_that_it_can)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(device, with_few_pasid_bits_can_have_its_default_dma_under_any_number)
+TEST_F(device, with_few_pasid_bits_takes_any_id_for_dma_without_pasid)
 {
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, -1));
 	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 }
 
-TEST_F(device, takes_the_highest_and_the_lowest_number_of_all)
+TEST_F(device, takes_the_highest_and_the_lowest_id)
 {
 	const int last = (1 << 20) - 1;
 	int first;
@@ -1503,7 +1503,7 @@ TEST_F(device, takes_the_highest_and_the_lowest_number_of_all)
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 }
 
-TEST_F(device, in_a_group_with_another_is_refused)
+TEST_F(device, in_a_shared_group_is_refused)
 {
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_GROUP_A, -1));
 	expect_unsupported(_metadata, self, self->dev.device);
