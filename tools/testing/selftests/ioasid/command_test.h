@@ -108,7 +108,7 @@ TEST_F(command, leaves_the_memory_behind_the_argument_alone)
 		ASSERT_EQ(0x5a, self->memory[i]);
 }
 
-TEST_F(command, leaves_the_size_as_the_caller_set_it)
+TEST_F(command, leaves_the_size_unchanged)
 {
 	__u32 size = variant->size + 24;
 
