@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The life of a number, told as a time line: an owner allocates it and lets a
- * device do DMA under it, is killed in the middle of that, another process goes
- * on to hold the device, lets go, and the number serves its next owner. Once
- * with the device's DMA without PASID, once with DMA tagged with the number.
+ * The life of an IOASID as a time line. An owner allocates the IOASID, lets a
+ * device do DMA under it, and is killed in the middle of that DMA. Another process
+ * still holds the device, closes it, and the id is allocated by the next owner.
+ * Once with the device's DMA without PASID, once with DMA that has the id as its
+ * PASID.
  *
  * The last lines are for machines:
  *
  *   ok no_pasid: transfers before <n>, transfers after 0, blocked <n>, faults
- *     recorded 0, held while parked by <holder>, number <id> reused
+ *     recorded 0, held while parked by <holder>, id <id> reused
  *   ok tagged: ...
  *
  * each on one line, or "not ok no_pasid: <why>". -t adds KTAP around them.
@@ -32,13 +33,14 @@
 
 #define IOVA		0x10000000ULL
 #define QUEUE		0
-#define PERIOD		100
+/* Time between two transfers of the queue */
+#define PERIOD_US	100
 #define PATTERN		0x01d0000000000000ULL
 #define NEXT_PATTERN	0x02e0000000000000ULL
 
-/* So many transfers show that DMA goes on, so many refused ones that it does not */
-#define MANY		1000
-#define REFUSED		100
+/* DMA that works does so many transfers, of blocked DMA so many are refused */
+#define NR_TRANSFERS	1000
+#define NR_REFUSED	100
 
 #define REGSET_PATH	"/sys/kernel/debug/iommu/intel/iommu_regset"
 /* Primary fault overflow, primary pending fault */
@@ -49,7 +51,7 @@ struct life {
 	const char *kind;
 	__u32 flags;
 	__u32 id;
-	char why[256];		/* it went wrong, if it did */
+	char why[256];		/* the test failed, if it did */
 	char holders[256];	/* while parked */
 
 	/* The holder's view of the device; times in ns of CLOCK_MONOTONIC */
@@ -77,7 +79,7 @@ static __u64 now_ns(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
-/* The time line: when, who, what. One write a line, several processes tell. */
+/* The time line: when, who, what. One write a line, as several processes write. */
 
 static void __printf(3, 0)
 vsay_at(__u64 when, const char *who, const char *fmt, va_list args)
@@ -109,9 +111,9 @@ say(const char *who, const char *fmt, ...)
 	va_end(args);
 }
 
-/* It went wrong. Gives -1, the first reason counts. */
+/* Returns -1. The first failure is why the test failed. */
 static int __printf(2, 3)
-wrong(struct life *life, const char *fmt, ...)
+fail_once(struct life *life, const char *fmt, ...)
 {
 	va_list args;
 
@@ -123,7 +125,7 @@ wrong(struct life *life, const char *fmt, ...)
 	return -1;
 }
 
-/* What the kernel and the hardware say of faults since the mark of @kmsg */
+/* Faults that the kernel or the hardware has recorded since the last call */
 static int count_faults(struct life *life, int kmsg)
 {
 	struct kmsg_found found;
@@ -134,7 +136,7 @@ static int count_faults(struct life *life, int kmsg)
 
 	ret = kmsg_read(kmsg, &found);
 	if (ret)
-		return wrong(life, "the kernel log cannot be read: %s", strerror(-ret));
+		return fail_once(life, "the kernel log cannot be read: %s", strerror(-ret));
 	if (found.nr)
 		say("kernel", "logs: %s", found.first);
 	faults = found.nr;
@@ -152,46 +154,46 @@ static int count_faults(struct life *life, int kmsg)
 	return faults;
 }
 
-/* A device that does DMA to @page under the number */
+/* A device that does DMA to @page under the IOASID */
 static int begin_dma(struct life *life, struct vfio_dev *dev, int fd, void *page, __u64 pattern)
 {
 	int ret;
 
 	ret = vfio_open(dev, ROLE_PASID_A, -1);
 	if (ret)
-		return wrong(life, "the device cannot be opened: %s", strerror(-ret));
+		return fail_once(life, "the device cannot be opened: %s", strerror(-ret));
 	ret = vfio_map(dev->container, page, IOVA, PAGE);
 	if (ret)
-		return wrong(life, "memory cannot be mapped: %s", strerror(-ret));
+		return fail_once(life, "memory cannot be mapped: %s", strerror(-ret));
 	ret = vfio_attach(dev->device, fd, life->id, life->flags);
 	if (ret)
-		return wrong(life, "the device cannot be attached: %s", strerror(-ret));
-	queue_fill_repeat(dev, QUEUE, pasid_of(life->flags, life->id), IOVA, pattern, PERIOD);
-	ret = queue_wait_good(dev, QUEUE, MANY);
+		return fail_once(life, "the device cannot be attached: %s", strerror(-ret));
+	queue_fill_repeat(dev, QUEUE, pasid_of(life->flags, life->id), IOVA, pattern, PERIOD_US);
+	ret = queue_wait_good(dev, QUEUE, NR_TRANSFERS);
 	if (ret)
-		return wrong(life, "DMA does not work: %s", strerror(-ret));
+		return fail_once(life, "DMA does not work: %s", strerror(-ret));
 	if (!is_filled(page, pattern))
-		return wrong(life, "DMA went elsewhere");
+		return fail_once(life, "DMA went elsewhere");
 	return 0;
 }
 
-/* The owner: it never gets to close anything */
-static int be_owner(struct life *life, void *page, int sock)
+/* The owner: killed before it closes anything */
+static int owner_main(struct life *life, void *page, int sock)
 {
 	struct vfio_dev dev;
 	int fd, id, fds[3];
 
 	fd = ioasid_open();
 	if (fd < 0)
-		return wrong(life, "%s cannot be opened: %s", IOASID_PATH, strerror(-fd));
+		return fail_once(life, "%s cannot be opened: %s", IOASID_PATH, strerror(-fd));
 	id = ioasid_alloc(fd, 1, (1 << 20) - 1);
 	if (id < 0)
-		return wrong(life, "no number: %s", strerror(-id));
+		return fail_once(life, "no IOASID: %s", strerror(-id));
 	life->id = id;
-	say("owner", "pid %d opens " IOASID_PATH " and allocates number %d", getpid(), id);
+	say("owner", "pid %d opens " IOASID_PATH " and allocates IOASID %d", getpid(), id);
 	if (begin_dma(life, &dev, fd, page, PATTERN))
 		return -1;
-	say("owner", "opens %s with VFIO, maps a page at %#llx, attaches %s DMA to number %d",
+	say("owner", "opens %s with VFIO, maps a page at %#llx, attaches %s DMA to IOASID %d",
 	    dev.bdf, IOVA, life->kind, id);
 	say("device", "fills the page again and again: %llu good transfers, %llu failed",
 	    queue_good(&dev, QUEUE), queue_failed(&dev, QUEUE));
@@ -199,12 +201,12 @@ static int be_owner(struct life *life, void *page, int sock)
 	fds[1] = dev.group;
 	fds[2] = dev.container;
 	if (send_fds(sock, fds, 3))
-		return wrong(life, "files cannot be passed on");
+		return fail_once(life, "files cannot be passed on");
 	pause();
-	return wrong(life, "the owner survived");
+	return fail_once(life, "the owner survived");
 }
 
-/* How far the clock of Linux is ahead of the device's: the closest look of some */
+/* How far the clock of Linux is ahead of the device's: the best of 20 looks */
 static __s64 clock_ahead(const struct vfio_dev *dev)
 {
 	__u64 before, device, after, closest = ~0ULL;
@@ -223,8 +225,8 @@ static __s64 clock_ahead(const struct vfio_dev *dev)
 	return ahead;
 }
 
-/* The holder: at each byte from @sock it goes one step further */
-static int be_holder(struct life *life, void *page, int files, int sock)
+/* The holder: goes one step further at each byte from @sock */
+static int holder_main(struct life *life, void *page, int files, int sock)
 {
 	struct vfio_dev dev = VFIO_DEV_CLOSED;
 	struct still still;
@@ -232,24 +234,24 @@ static int be_holder(struct life *life, void *page, int files, int sock)
 	int fds[3], ret;
 
 	if (recv_fds(files, fds, 3))
-		return wrong(life, "the owner passed no files on");
+		return fail_once(life, "the owner passed no files on");
 	dev.device = fds[0];
 	dev.group = fds[1];
 	dev.container = fds[2];
 	ret = vfio_map_bar(&dev);
 	if (ret)
-		return wrong(life, "the holder cannot map the device: %s", strerror(-ret));
+		return fail_once(life, "the holder cannot map the device: %s", strerror(-ret));
 	say("holder", "pid %d has got the device's, group's and container's files", getpid());
 
 	ahead = clock_ahead(&dev);
-	if (queue_wait_good(&dev, QUEUE, MANY))
-		return wrong(life, "DMA ended before the owner did");
+	if (queue_wait_good(&dev, QUEUE, NR_TRANSFERS))
+		return fail_once(life, "DMA ended before the owner did");
 	if (send_byte(sock) || wait_byte(sock))
 		return -1;
 
 	/* The owner is dead */
 	still_take(&still, &dev, QUEUE, page);
-	ret = still_check(&still, &dev, QUEUE, page, REFUSED);
+	ret = still_check(&still, &dev, QUEUE, page, NR_REFUSED);
 	life->good_at_death = still.good;
 	life->good_after = queue_good(&dev, QUEUE) - still.good;
 	life->blocked = queue_failed(&dev, QUEUE);
@@ -258,36 +260,36 @@ static int be_holder(struct life *life, void *page, int files, int sock)
 	life->first_fail_good = queue_read64(&dev, QUEUE, PASID_TEST_Q_FIRST_FAIL_GOOD);
 	life->first_fail_addr = queue_read64(&dev, QUEUE, PASID_TEST_Q_FIRST_FAIL_ADDR);
 	if (ret == -EIO)
-		return wrong(life, "%llu transfers went through after the owner's death",
+		return fail_once(life, "%llu transfers went through after the owner's death",
 			     life->good_after);
 	if (ret == -EILSEQ)
-		return wrong(life, "memory changed after the owner's death");
+		return fail_once(life, "memory changed after the owner's death");
 	if (ret)
-		return wrong(life, "the device does not try any more");
+		return fail_once(life, "the device does not try any more");
 	if (life->first_fail_good != life->good_at_death)
-		return wrong(life, "a transfer was refused before the last good one");
+		return fail_once(life, "a transfer was refused before the last good one");
 	if (send_byte(sock) || wait_byte(sock))
 		return -1;
 
-	/* The others have seen what is to be seen while it is parked */
+	/* The parent has looked at the parked IOASID */
 	life->blocked = queue_failed(&dev, QUEUE);
 	vfio_close(&dev);
-	say("holder", "closes the device, while that still tries, the group and the container");
+	say("holder", "closes the device, which still tries, the group and the container");
 	return send_byte(sock);
 }
 
-static int be_next_owner(struct life *life, void *page)
+static int next_owner_main(struct life *life, void *page)
 {
 	struct vfio_dev dev;
 	int fd, ret;
 
 	fd = ioasid_open();
 	if (fd < 0)
-		return wrong(life, "%s cannot be opened: %s", IOASID_PATH, strerror(-fd));
+		return fail_once(life, "%s cannot be opened: %s", IOASID_PATH, strerror(-fd));
 	ret = ioasid_alloc(fd, life->id, life->id);
 	if (ret < 0)
-		return wrong(life, "number %u is not recycled: %s", life->id, strerror(-ret));
-	say("next owner", "pid %d allocates number %u", getpid(), life->id);
+		return fail_once(life, "id %u is not recycled: %s", life->id, strerror(-ret));
+	say("next owner", "pid %d allocates IOASID %u", getpid(), life->id);
 	if (begin_dma(life, &dev, fd, page, NEXT_PATTERN))
 		return -1;
 	life->next_good = queue_good(&dev, QUEUE);
@@ -301,8 +303,8 @@ static int be_next_owner(struct life *life, void *page)
 	return 0;
 }
 
-/* What debugfs tells: who holds the parked number */
-static int look_at_parked(struct life *life, int numbers)
+/* The id of the parked IOASID is not available, and debugfs names the holder */
+static int check_parked(struct life *life, int before)
 {
 	static const char attachments[] = " attachments 1 ";
 	char line[256], *holders;
@@ -310,21 +312,21 @@ static int look_at_parked(struct life *life, int numbers)
 
 	ret = ioasid_try(life->id);
 	if (ret != -ENOSPC)
-		return wrong(life, "allocating the parked number %u gave: %s", life->id,
-			     ret ? strerror(-ret) : "the number");
-	say("stranger", "asks for exactly number %u: %s", life->id, strerror(-ret));
+		return fail_once(life, "allocating the parked id %u gave: %s", life->id,
+			     ret ? strerror(-ret) : "success");
+	say("stranger", "asks for exactly id %u: %s", life->id, strerror(-ret));
 
 	ret = ioasid_line(life->id, line, sizeof(line));
 	if (ret)
-		return wrong(life, "debugfs does not list the number: %s", strerror(-ret));
+		return fail_once(life, "debugfs does not list the IOASID: %s", strerror(-ret));
 	say("debugfs", "%s", line);
 	holders = strstr(line, attachments);
 	if (!strstr(line, " parked ") || !holders)
-		return wrong(life, "debugfs does not tell who holds it: %s", line);
+		return fail_once(life, "debugfs does not name the holder: %s", line);
 	snprintf(life->holders, sizeof(life->holders), "%s",
 		 holders + sizeof(attachments) - 1);
-	if (ioasid_count(NULL) != numbers + 1)
-		return wrong(life, "debugfs lists other numbers too");
+	if (ioasid_count(NULL) != before + 1)
+		return fail_once(life, "debugfs lists other IOASIDs too");
 	return 0;
 }
 
@@ -335,50 +337,50 @@ static void end_process(int *pid)
 	*pid = 0;
 }
 
-/* The processes, and what is between them, of one life; gives the faults */
-static int live(struct life *life, int kmsg)
+/* Runs the processes of one life. Returns how many faults were recorded, or -1. */
+static int run_life(struct life *life, int kmsg)
 {
-	int files[2], holder_sock[2], next, numbers, faults, ret;
+	int files[2], holder_sock[2], next, before, faults, ret;
 	unsigned char *page, *next_page, last[PAGE];
 	__u64 killed, dead;
 
-	numbers = ioasid_count(NULL);
-	if (numbers < 0)
-		return wrong(life, "debugfs has no list of numbers: %s", strerror(-numbers));
+	before = ioasid_count(NULL);
+	if (before < 0)
+		return fail_once(life, "debugfs has no list: %s", strerror(-before));
 	page = page_new();
 	next_page = page_new();
 	if (!page || !next_page || socketpair(AF_UNIX, SOCK_STREAM, 0, files) ||
 	    socketpair(AF_UNIX, SOCK_STREAM, 0, holder_sock))
-		return wrong(life, "no memory or sockets: %s", strerror(errno));
+		return fail_once(life, "no memory or sockets: %s", strerror(errno));
 
 	holder = fork_child();
 	if (!holder) {
-		/* So that an end is seen when the other side dies */
+		/* So that a read ends when the other side dies */
 		close(files[1]);
 		close(holder_sock[1]);
-		_exit(be_holder(life, page, files[0], holder_sock[0]) ? 1 : 0);
+		_exit(holder_main(life, page, files[0], holder_sock[0]) ? 1 : 0);
 	}
 	owner = fork_child();
 	if (!owner) {
 		close(files[0]);
 		close(holder_sock[0]);
 		close(holder_sock[1]);
-		_exit(be_owner(life, page, files[1]) ? 1 : 0);
+		_exit(owner_main(life, page, files[1]) ? 1 : 0);
 	}
 	close(files[0]);
 	close(files[1]);
 	close(holder_sock[0]);
 	if (holder < 0 || owner < 0)
-		return wrong(life, "no processes: %s", strerror(errno));
+		return fail_once(life, "no processes: %s", strerror(errno));
 
 	if (wait_byte(holder_sock[1]))
-		return wrong(life, "the holder died");
+		return fail_once(life, "the holder died");
 	killed = now_ns();
 	end_process(&owner);
 	dead = now_ns();
 	memcpy(last, page, PAGE);
 	if (send_byte(holder_sock[1]) || wait_byte(holder_sock[1]))
-		return wrong(life, "the holder died");
+		return fail_once(life, "the holder died");
 
 	say_at(killed, "owner", "is killed by SIGKILL");
 	say_at(life->last_good_time, "device", "does its last good transfer, the %lluth",
@@ -389,35 +391,35 @@ static int live(struct life *life, int kmsg)
 	say("device", "has tried %llu times since, %llu got through", life->blocked,
 	    life->good_after);
 	if (memcmp(last, page, PAGE) || word_of(page) != PATTERN + life->good_at_death - 1)
-		return wrong(life, "memory is not as the last good transfer left it");
+		return fail_once(life, "memory is not as the last good transfer left it");
 	say("memory", "is as the last good transfer left it: %#llx", word_of(page));
 	faults = count_faults(life, kmsg);
 	if (faults < 0)
 		return faults;
 	say("kernel", "has logged %d faults", faults);
-	if (look_at_parked(life, numbers))
+	if (check_parked(life, before))
 		return -1;
 
 	if (send_byte(holder_sock[1]) || wait_byte(holder_sock[1]))
-		return wrong(life, "the holder died");
+		return fail_once(life, "the holder died");
 	end_process(&holder);
-	if (ioasid_count(NULL) != numbers)
-		return wrong(life, "the number is still there");
-	say("debugfs", "does not list number %u any more", life->id);
+	if (ioasid_count(NULL) != before)
+		return fail_once(life, "the IOASID is still there");
+	say("debugfs", "does not list IOASID %u any more", life->id);
 
 	next = fork_child();
 	if (!next)
-		_exit(be_next_owner(life, next_page) ? 1 : 0);
+		_exit(next_owner_main(life, next_page) ? 1 : 0);
 	if (next < 0 || reap(next))
-		return wrong(life, "the next owner failed");
+		return fail_once(life, "the next owner failed");
 	if (memcmp(last, page, PAGE))
-		return wrong(life, "the next owner's DMA went to the first owner's page");
+		return fail_once(life, "the next owner's DMA went to the first owner's page");
 	if (!is_filled(next_page, NEXT_PATTERN))
-		return wrong(life, "the next owner's page is not filled");
+		return fail_once(life, "the next owner's page is not filled");
 	say("memory", "first page as it was: %#llx, new page: %#llx", word_of(page),
 	    word_of(next_page));
-	if (ioasid_count(NULL) != numbers)
-		return wrong(life, "the next owner left a number behind");
+	if (ioasid_count(NULL) != before)
+		return fail_once(life, "the next owner left an IOASID behind");
 
 	ret = count_faults(life, kmsg);
 	if (ret < 0)
@@ -429,10 +431,10 @@ static int live(struct life *life, int kmsg)
 	return faults;
 }
 
-static bool tell(const char *kind, __u32 flags, char *result, size_t size)
+static bool report_life(const char *kind, __u32 flags, char *result, size_t size)
 {
 	struct life *life = page_new();
-	int kmsg, faults = -1;
+	int kmsg, nr, faults = -1;
 
 	if (!life) {
 		snprintf(result, size, "not ok %s: no memory", kind);
@@ -440,18 +442,18 @@ static bool tell(const char *kind, __u32 flags, char *result, size_t size)
 	}
 	life->kind = kind;
 	life->flags = flags;
-	dprintf(STDOUT_FILENO, "\nThe life of a number with %s DMA\n\n", kind);
+	dprintf(STDOUT_FILENO, "\nThe life of an IOASID with %s DMA\n\n", kind);
 	kmsg = kmsg_open();
 	if (kmsg < 0)
-		wrong(life, "the kernel log cannot be opened: %s", strerror(-kmsg));
+		fail_once(life, "the kernel log cannot be opened: %s", strerror(-kmsg));
 	else
-		faults = live(life, kmsg);
+		faults = run_life(life, kmsg);
 	end_process(&owner);
 	end_process(&holder);
 	if (faults > 0)
-		wrong(life, "%d faults were recorded", faults);
+		fail_once(life, "%d faults were recorded", faults);
 	if (faults < 0)
-		wrong(life, "no reason is known");
+		fail_once(life, "no reason is known");
 	if (kmsg >= 0)
 		close(kmsg);
 	if (life->why[0]) {
@@ -459,10 +461,11 @@ static bool tell(const char *kind, __u32 flags, char *result, size_t size)
 		say("test", "FAILED: %s", life->why);
 		return false;
 	}
-	snprintf(result, size,
-		 "ok %s: transfers before %llu, transfers after %llu, blocked %llu, faults recorded %d, held while parked by <%s>, number %u reused",
-		 kind, life->good_at_death, life->good_after, life->blocked, faults,
-		 life->holders, life->id);
+	nr = snprintf(result, size, "ok %s: transfers before %llu, transfers after %llu, ", kind,
+		      life->good_at_death, life->good_after);
+	snprintf(result + nr, size - nr,
+		 "blocked %llu, faults recorded %d, held while parked by <%s>, id %u reused",
+		 life->blocked, faults, life->holders, life->id);
 	return true;
 }
 
@@ -494,7 +497,8 @@ int main(int argc, char **argv)
 		dprintf(STDOUT_FILENO, "TAP version 13\n1..%d\n", nr);
 
 	for (i = 0; i < nr; i++)
-		good[i] = tell(lives[i].kind, lives[i].flags, results[i], sizeof(results[i]));
+		good[i] = report_life(lives[i].kind, lives[i].flags, results[i],
+				      sizeof(results[i]));
 	dprintf(STDOUT_FILENO, "\n");
 	for (i = 0; i < nr; i++) {
 		dprintf(STDOUT_FILENO, "%s\n", results[i]);
