@@ -39,7 +39,9 @@ static inline int stays_blocked(const struct vfio_dev *dev, unsigned int queue, 
 	return still_check(&still, dev, queue, page, NR_REFUSED);
 }
 
-#define EXPECT_DMA(dev, queue)		EXPECT_EQ(0, queue_wait_good(dev, queue, NR_TRANSFERS))
-#define EXPECT_NO_DMA(dev, queue, page)	EXPECT_EQ(0, stays_blocked(dev, queue, page))
+#define EXPECT_DMA(dev, queue)				\
+	EXPECT_EQ(0, queue_wait_good(dev, queue, NR_TRANSFERS))
+#define EXPECT_NO_DMA(dev, queue, page)			\
+	EXPECT_EQ(0, stays_blocked(dev, queue, page))
 
 #endif /* DMA_TEST_UTIL_H */

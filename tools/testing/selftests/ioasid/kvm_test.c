@@ -789,7 +789,7 @@ static bool trace_end(char *text, size_t size)
 }
 
 /* The process with the VM: it gets the owner's file, and keeps but the number */
-static int be_vmm(struct life *life, void *memory, int files, int sock)
+static int vmm_main(struct life *life, void *memory, int files, int sock)
 {
 	struct runner runner;
 	struct vm vm;
@@ -811,7 +811,7 @@ static int be_vmm(struct life *life, void *memory, int files, int sock)
 	return send_byte(sock);
 }
 
-static int be_owner(int files)
+static int owner_main(int files)
 {
 	int fd = ioasid_open();
 
@@ -852,12 +852,12 @@ TEST(guest_runs_on_when_the_owner_is_killed)
 	if (!vmm) {
 		close(files[1]);
 		close(sock[1]);
-		_exit(be_vmm(life, memory, files[0], sock[0]));
+		_exit(vmm_main(life, memory, files[0], sock[0]));
 	}
 	owner = fork_child();
 	ASSERT_LE(0, owner);
 	if (!owner)
-		_exit(be_owner(files[1]));
+		_exit(owner_main(files[1]));
 	close(files[0]);
 	close(files[1]);
 	close(sock[0]);

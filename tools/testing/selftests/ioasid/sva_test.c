@@ -31,7 +31,7 @@
 
 /* The queues of the process under test, of one device; the test's is the last */
 #define QUEUES		6
-#define OUR_QUEUE	7
+#define TEST_QUEUE	7
 
 /* Time between two transfers of a queue */
 #define QUEUE_PERIOD_US	50
@@ -209,10 +209,10 @@ TEST_F(sva, dma_reaches_memory_by_virtual_address)
 	ASSERT_NE(NULL, page);
 	/* Untranslated requests cannot ask for a page */
 	*page = 1;
-	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, REPEAT);
-	EXPECT_EQ(0, queue_wait_good(&self->dev[0], OUR_QUEUE, NR_TRANSFERS));
+	fill(&self->dev[0], TEST_QUEUE, self->pasid, page, REPEAT);
+	EXPECT_EQ(0, queue_wait_good(&self->dev[0], TEST_QUEUE, NR_TRANSFERS));
 	EXPECT_TRUE(is_filled(page, PATTERN));
-	EXPECT_EQ(0, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_ATS_REQUESTS));
+	EXPECT_EQ(0, queue_read64(&self->dev[0], TEST_QUEUE, PASID_TEST_Q_ATS_REQUESTS));
 }
 
 TEST_F(sva, translations_are_cached)
@@ -221,10 +221,10 @@ TEST_F(sva, translations_are_cached)
 
 	ASSERT_NE(NULL, page);
 	*page = 1;
-	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, REPEAT | ATS);
-	EXPECT_EQ(0, queue_wait_good(&self->dev[0], OUR_QUEUE, NR_TRANSFERS));
+	fill(&self->dev[0], TEST_QUEUE, self->pasid, page, REPEAT | ATS);
+	EXPECT_EQ(0, queue_wait_good(&self->dev[0], TEST_QUEUE, NR_TRANSFERS));
 	EXPECT_TRUE(is_filled(page, PATTERN));
-	EXPECT_LE(NR_TRANSFERS / 2, atc_hits(&self->dev[0], OUR_QUEUE));
+	EXPECT_LE(NR_TRANSFERS / 2, atc_hits(&self->dev[0], TEST_QUEUE));
 }
 
 TEST_F(sva, missing_page_is_requested)
@@ -233,13 +233,13 @@ TEST_F(sva, missing_page_is_requested)
 
 	ASSERT_NE(NULL, page);
 	EXPECT_FALSE(is_resident(page));
-	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, ATS | PRI);
-	EXPECT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
+	fill(&self->dev[0], TEST_QUEUE, self->pasid, page, ATS | PRI);
+	EXPECT_EQ(0, queue_wait_done(&self->dev[0], TEST_QUEUE));
 	EXPECT_TRUE(is_resident(page));
 	EXPECT_TRUE(is_filled(page, PATTERN));
-	EXPECT_EQ(1, queue_good(&self->dev[0], OUR_QUEUE));
-	EXPECT_LE(1, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
-	EXPECT_EQ(0, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_INVALID));
+	EXPECT_EQ(1, queue_good(&self->dev[0], TEST_QUEUE));
+	EXPECT_LE(1, queue_read64(&self->dev[0], TEST_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
+	EXPECT_EQ(0, queue_read64(&self->dev[0], TEST_QUEUE, PASID_TEST_Q_PRI_INVALID));
 }
 
 TEST_F(sva, replaced_page_is_requested_again)
@@ -249,10 +249,10 @@ TEST_F(sva, replaced_page_is_requested_again)
 
 	ASSERT_NE(NULL, page);
 	for (i = 0; i < NR_PAGES; i++) {
-		fill(&self->dev[0], OUR_QUEUE, self->pasid, page, ATS | PRI);
-		ASSERT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
+		fill(&self->dev[0], TEST_QUEUE, self->pasid, page, ATS | PRI);
+		ASSERT_EQ(0, queue_wait_done(&self->dev[0], TEST_QUEUE));
 		ASSERT_TRUE(is_filled(page, PATTERN));
-		ASSERT_LE(1, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
+		ASSERT_LE(1, queue_read64(&self->dev[0], TEST_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
 		ASSERT_EQ(0, madvise(page, PAGE, MADV_DONTNEED));
 		ASSERT_FALSE(is_resident(page));
 	}
@@ -267,10 +267,10 @@ TEST_F(sva, many_replaced_pages_are_requested_again)
 	ASSERT_NE(NULL, pages);
 	for (round = 0; round < 2; round++) {
 		for (i = 0; i < NR_PAGES; i++) {
-			fill(&self->dev[0], OUR_QUEUE, self->pasid, pages + i * PAGE, ATS | PRI);
-			ASSERT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
-			EXPECT_EQ(1, queue_good(&self->dev[0], OUR_QUEUE));
-			EXPECT_EQ(0, atc_hits(&self->dev[0], OUR_QUEUE)) {
+			fill(&self->dev[0], TEST_QUEUE, self->pasid, pages + i * PAGE, ATS | PRI);
+			ASSERT_EQ(0, queue_wait_done(&self->dev[0], TEST_QUEUE));
+			EXPECT_EQ(1, queue_good(&self->dev[0], TEST_QUEUE));
+			EXPECT_EQ(0, atc_hits(&self->dev[0], TEST_QUEUE)) {
 				TH_LOG("page %u of round %u is still cached", i, round);
 			}
 			ASSERT_TRUE(is_filled(pages + i * PAGE, PATTERN));
@@ -285,10 +285,10 @@ TEST_F(sva, address_without_memory_is_refused)
 
 	ASSERT_NE(NULL, page);
 	ASSERT_EQ(0, munmap(page, PAGE));
-	fill(&self->dev[0], OUR_QUEUE, self->pasid, page, ATS | PRI);
-	EXPECT_EQ(0, queue_wait_done(&self->dev[0], OUR_QUEUE));
-	EXPECT_EQ(0, queue_good(&self->dev[0], OUR_QUEUE));
-	EXPECT_EQ(1, queue_read64(&self->dev[0], OUR_QUEUE, PASID_TEST_Q_PRI_INVALID));
+	fill(&self->dev[0], TEST_QUEUE, self->pasid, page, ATS | PRI);
+	EXPECT_EQ(0, queue_wait_done(&self->dev[0], TEST_QUEUE));
+	EXPECT_EQ(0, queue_good(&self->dev[0], TEST_QUEUE));
+	EXPECT_EQ(1, queue_read64(&self->dev[0], TEST_QUEUE, PASID_TEST_Q_PRI_INVALID));
 }
 
 /* A process that dies */
@@ -308,7 +308,7 @@ struct victim {
 /* What it does to the memory that DMA goes to, until it is killed */
 typedef void (*victim_fn)(const struct vfio_dev *dev, struct victim_says *says, char *pages);
 
-static void do_nothing(const struct vfio_dev *dev, struct victim_says *says, char *pages)
+static void wait_for_signal(const struct vfio_dev *dev, struct victim_says *says, char *pages)
 {
 	for (;;)
 		pause();
@@ -321,7 +321,7 @@ static void take_pages_away(const struct vfio_dev *dev, struct victim_says *says
 		madvise(pages, QUEUES * PAGE, MADV_DONTNEED);
 }
 
-static int be_victim(struct vfio_dev *dev, __u32 ctrl, victim_fn act, int sock,
+static int victim_main(struct vfio_dev *dev, __u32 ctrl, victim_fn act, int sock,
 		     struct victim_says *says)
 {
 	unsigned int i, j;
@@ -361,7 +361,7 @@ static int victim_start(struct victim *victim, const struct vfio_dev *devs, __u3
 		return -errno;
 	victim->pid = fork_child();
 	if (!victim->pid)
-		_exit(!!be_victim(dev, ctrl, act, sock[1], victim->says));
+		_exit(!!victim_main(dev, ctrl, act, sock[1], victim->says));
 	close(sock[1]);
 	victim->sock = sock[0];
 	return recv_fds(victim->sock, fds, 2);
@@ -477,12 +477,12 @@ FIXTURE_VARIANT(killed) {
 
 FIXTURE_VARIANT_ADD(killed, untranslated) {
 	.ctrl = REPEAT,
-	.act = do_nothing,
+	.act = wait_for_signal,
 };
 
 FIXTURE_VARIANT_ADD(killed, cached) {
 	.ctrl = REPEAT | ATS,
-	.act = do_nothing,
+	.act = wait_for_signal,
 };
 
 FIXTURE_VARIANT_ADD(killed, asking_for_pages) {
@@ -597,18 +597,18 @@ TEST_F(killed, exit_unbinds_and_recycles)
 }
 
 /* Page requests of ours, of a live process, are answered */
-static void our_page_requests(struct __test_metadata *_metadata, const struct vfio_dev *dev,
-			      __u32 pasid)
+static void expect_page_requests_answered(struct __test_metadata *_metadata,
+					  const struct vfio_dev *dev, __u32 pasid)
 {
 	char *pages = pages_new(NR_PAGES);
 	unsigned int i;
 
 	ASSERT_NE(NULL, pages);
 	for (i = 0; i < NR_PAGES; i++) {
-		fill(dev, OUR_QUEUE, pasid, pages + i * PAGE, ATS | PRI);
-		ASSERT_EQ(0, queue_wait_done(dev, OUR_QUEUE));
+		fill(dev, TEST_QUEUE, pasid, pages + i * PAGE, ATS | PRI);
+		ASSERT_EQ(0, queue_wait_done(dev, TEST_QUEUE));
 		ASSERT_TRUE(is_filled(pages + i * PAGE, PATTERN));
-		ASSERT_LE(1, queue_read64(dev, OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
+		ASSERT_LE(1, queue_read64(dev, TEST_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
 	}
 	munmap(pages, NR_PAGES * PAGE);
 }
@@ -642,7 +642,7 @@ TEST_F(killed, dma_of_a_bound_process_is_refused_quietly)
 		__u64 success = queue_read64(dev, 0, PASID_TEST_Q_PRI_SUCCESS);
 		__u64 invalid = queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID);
 
-		our_page_requests(_metadata, dev, self->sva.pasid);
+		expect_page_requests_answered(_metadata, dev, self->sva.pasid);
 		EXPECT_EQ(success, queue_read64(dev, 0, PASID_TEST_Q_PRI_SUCCESS));
 		EXPECT_LT(invalid, queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID));
 		EXPECT_EQ(0, queue_read64(dev, 0, PASID_TEST_Q_PRI_FAILURE));
@@ -774,7 +774,7 @@ static void start_requests(struct __test_metadata *_metadata, FIXTURE_DATA(queue
 	struct vfio_dev *dev = self->sva.dev;
 	unsigned int i, j;
 
-	ASSERT_EQ(0, victim_start(&self->victim, dev, ATS | PRI, do_nothing, self->fds));
+	ASSERT_EQ(0, victim_start(&self->victim, dev, ATS | PRI, wait_for_signal, self->fds));
 	for (i = 0; i < 2; i++)
 		for (j = 0; j < QUEUES; j++)
 			ASSERT_TRUE(wait_for(is_waiting(&dev[i], j)));
@@ -846,18 +846,18 @@ TEST_F(queued, request_of_a_dead_process_does_not_delay_others)
 	ASSERT_NE(NULL, pages);
 	start_requests(_metadata, self);
 	for (i = 0; i < 2; i++) {
-		fill(&dev[i], OUR_QUEUE, self->sva.pasid, pages + i * PAGE, ATS | PRI);
-		ASSERT_TRUE(wait_for(is_waiting(&dev[i], OUR_QUEUE)));
+		fill(&dev[i], TEST_QUEUE, self->sva.pasid, pages + i * PAGE, ATS | PRI);
+		ASSERT_TRUE(wait_for(is_waiting(&dev[i], TEST_QUEUE)));
 	}
 	ASSERT_EQ(0, trace_begin(self->victim.says->pasid));
 	victim_kill(&self->victim);
 	stall_end(self);
 	/* The dead one is bound all the time */
 	for (i = 0; i < 2; i++) {
-		EXPECT_EQ(0, queue_wait_done(&dev[i], OUR_QUEUE));
-		EXPECT_EQ(1, queue_good(&dev[i], OUR_QUEUE));
+		EXPECT_EQ(0, queue_wait_done(&dev[i], TEST_QUEUE));
+		EXPECT_EQ(1, queue_good(&dev[i], TEST_QUEUE));
 		EXPECT_TRUE(is_filled(pages + i * PAGE, PATTERN));
-		EXPECT_EQ(1, queue_read64(&dev[i], OUR_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
+		EXPECT_EQ(1, queue_read64(&dev[i], TEST_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
 	}
 	expect_refused(_metadata, self);
 	EXPECT_HELD(self->victim.says->pasid);
@@ -882,7 +882,7 @@ TEST_F(queued, malformed_request_of_a_dead_process_is_refused_quietly)
 	struct kmsg_found found;
 	unsigned int i;
 
-	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, do_nothing, self->fds));
+	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, wait_for_signal, self->fds));
 	ASSERT_EQ(0, kmsg_expect(dev->bdf, NULL));
 	fill(dev, 0, self->victim.says->pasid, (void *)(1UL << 63), ATS | PRI);
 	EXPECT_TRUE(wait_for(is_waiting(dev, 0)));
@@ -922,7 +922,7 @@ static void ask_without_end(const struct vfio_dev *dev, struct victim_says *says
 		/* The queue is full: success, on which it asks again */
 		if (queue_read64(dev, j, PASID_TEST_Q_PRI_SUCCESS)) {
 			says->full = true;
-			do_nothing(dev, says, pages);
+			wait_for_signal(dev, says, pages);
 		}
 	}
 }
@@ -962,7 +962,7 @@ TEST_F(queued, overflow_of_the_queue_is_survived)
 		TH_LOG("%s", found.first);
 	}
 	/* Others can ask again */
-	our_page_requests(_metadata, dev, self->sva.pasid);
+	expect_page_requests_answered(_metadata, dev, self->sva.pasid);
 }
 
 TEST_HARNESS_MAIN

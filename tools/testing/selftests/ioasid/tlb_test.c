@@ -27,7 +27,7 @@
 #define COPY_IOVA	(IOVA + 0x800000)
 
 /* What the process writes: no word of a transfer is like it */
-#define OURS		0x5a
+#define CPU_BYTE		0x5a
 
 /* Time between two transfers of a queue: all queues of the device do DMA */
 #define LOOP_PERIOD_US	200
@@ -40,7 +40,7 @@
 
 static_assert(2 * NR_SPACES == PASID_TEST_NR_QUEUES, "two queues a space");
 
-static __u32 pasid_of_space(int space)
+static __u32 space_pasid(int space)
 {
 	return space == NR_SPACES - 1 ? NO_PASID : ID + space;
 }
@@ -72,9 +72,9 @@ static bool does_as_told(const struct vfio_dev *dev, unsigned int queue, __u32 c
 }
 
 /* The process writes to a page that the device must leave alone from now on */
-static void make_ours(struct still *still, void *page)
+static void overwrite(struct still *still, void *page)
 {
-	memset(page, OURS, PAGE);
+	memset(page, CPU_BYTE, PAGE);
 	__sync_synchronize();
 	memcpy(still->page, page, PAGE);
 }
@@ -84,7 +84,8 @@ static void make_ours(struct still *still, void *page)
  * succeeds any more, however often each of them tries, and the page stays as the
  * process has it.
  */
-static int expect_gone(const struct vfio_dev *dev, unsigned int queue, unsigned int nr, void *page)
+static int stays_unreachable(const struct vfio_dev *dev, unsigned int queue, unsigned int nr,
+			     void *page)
 {
 	struct still still[PASID_TEST_NR_QUEUES];
 	unsigned int i;
@@ -94,7 +95,7 @@ static int expect_gone(const struct vfio_dev *dev, unsigned int queue, unsigned 
 	for (i = 0; i < nr; i++)
 		still_take(&still[i], dev, queue + i, page);
 	for (i = 0; i < nr; i++)
-		make_ours(&still[i], page);
+		overwrite(&still[i], page);
 	for (i = 0; i < nr && !ret; i++)
 		ret = still_check(&still[i], dev, queue + i, page, NR_REFUSED);
 	return ret;
@@ -154,11 +155,11 @@ FIXTURE_SETUP(unmap)
 	for (i = 0; i < NR_SPACES; i++) {
 		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID + i, ID + i));
 		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID + i,
-					 pasid_of_space(i) == NO_PASID ? FLAG_NO_PASID : TAGGED));
+					 space_pasid(i) == NO_PASID ? FLAG_NO_PASID : TAGGED));
 		ASSERT_EQ(0, vfio_map(self->dev.container, self->kept + i * PAGE, kept_iova(i),
 				      PAGE));
-		queue_fill_loop(&self->dev, KEPT(i), pasid_of_space(i), kept_iova(i), PATTERN, LOOP_PERIOD_US,
-				variant->ctrl);
+		queue_fill_loop(&self->dev, KEPT(i), space_pasid(i), kept_iova(i), PATTERN,
+				LOOP_PERIOD_US, variant->ctrl);
 	}
 	/* What is logged of an untranslated request, vfio_test asserts */
 	if (!(variant->ctrl & PASID_TEST_CTRL_ATS))
@@ -187,7 +188,7 @@ static void start_victims(struct __test_metadata *_metadata, FIXTURE_DATA(unmap)
 	int i;
 
 	for (i = 0; i < NR_SPACES; i++)
-		queue_fill_loop(&self->dev, VICTIM(i), pasid_of_space(i), IOVA + page * PAGE, PATTERN,
+		queue_fill_loop(&self->dev, VICTIM(i), space_pasid(i), IOVA + page * PAGE, PATTERN,
 				LOOP_PERIOD_US, variant->ctrl);
 	for (i = 0; i < NR_SPACES; i++) {
 		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), NR_TRANSFERS));
@@ -212,7 +213,7 @@ TEST_F(unmap, ends_dma_of_all_ioasids_before_returning)
 		ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
 		start_victims(_metadata, self, variant, 0);
 		ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
-		ASSERT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES, self->pages)) {
+		ASSERT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES, self->pages)) {
 			TH_LOG("in round %d", round);
 		}
 		stop_victims(self);
@@ -243,7 +244,7 @@ TEST_F(unmap, ends_dma_to_the_ends_of_any_range)
 					      self->pages + ranges[i].first * PAGE, iova, size));
 			start_victims(_metadata, self, variant, page);
 			ASSERT_EQ(0, vfio_unmap(self->dev.container, iova, size));
-			ASSERT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES,
+			ASSERT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES,
 						 self->pages + page * PAGE)) {
 				TH_LOG("page %u of %u pages from %u", page, ranges[i].nr,
 				       ranges[i].first);
@@ -269,7 +270,7 @@ TEST_F(unmap, ends_dma_of_the_remaining_ioasids)
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
 	start_victims(_metadata, self, variant, 0);
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
-	EXPECT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES, self->pages));
+	EXPECT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES, self->pages));
 }
 
 /* Of the same container, with a number of its own and with none */
@@ -288,16 +289,17 @@ TEST_F(unmap, ends_dma_of_two_devices_before_returning)
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
 	start_victims(_metadata, self, variant, 0);
 	for (i = 0; i < 2; i++) {
-		queue_fill_loop(&other, i, i ? NO_PASID : id, IOVA, PATTERN, LOOP_PERIOD_US, variant->ctrl);
+		queue_fill_loop(&other, i, i ? NO_PASID : id, IOVA, PATTERN, LOOP_PERIOD_US,
+				variant->ctrl);
 		ASSERT_EQ(0, queue_wait_good(&other, i, NR_TRANSFERS));
 		ASSERT_TRUE(does_as_told(&other, i, variant->ctrl));
 	}
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
 	for (i = 0; i < 2; i++)
 		still_take(&still[i], &other, i, self->pages);
-	EXPECT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES, self->pages));
+	EXPECT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES, self->pages));
 	for (i = 0; i < 2; i++) {
-		make_ours(&still[i], self->pages);
+		overwrite(&still[i], self->pages);
 		EXPECT_EQ(0, still_check(&still[i], &other, i, self->pages, NR_REFUSED));
 	}
 	vfio_close(&other);
@@ -350,7 +352,7 @@ TEST_F(unmap, of_a_huge_page_ends_dma_to_both_ends)
 	for (page = 0; page < 512; page += 511) {
 		ASSERT_EQ(0, vfio_map(self->dev.container, huge, IOVA, HUGE_SIZE));
 		for (i = 0; i < NR_SPACES; i++) {
-			queue_fill_loop(&self->dev, VICTIM(i), pasid_of_space(i), IOVA + page * PAGE,
+			queue_fill_loop(&self->dev, VICTIM(i), space_pasid(i), IOVA + page * PAGE,
 					PATTERN, LOOP_PERIOD_US, variant->ctrl);
 			ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), NR_TRANSFERS));
 			ASSERT_TRUE(does_as_told(&self->dev, VICTIM(i), variant->ctrl));
@@ -360,7 +362,8 @@ TEST_F(unmap, of_a_huge_page_ends_dma_to_both_ends)
 		ASSERT_TRUE(is_mapped(&self->dev, IOVA));
 		ASSERT_FALSE(is_mapped(&self->dev, IOVA + PAGE));
 		ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, HUGE_SIZE));
-		EXPECT_EQ(0, expect_gone(&self->dev, VICTIM(0), NR_SPACES, huge + page * PAGE)) {
+		EXPECT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES,
+					       huge + page * PAGE)) {
 			TH_LOG("page %u", page);
 		}
 		stop_victims(self);
@@ -377,13 +380,13 @@ TEST_F(unmap, of_a_page_leaves_the_neighbours_alone)
 		ASSERT_EQ(0, vfio_map(self->dev.container, self->pages + i * PAGE,
 				      IOVA + i * PAGE, PAGE));
 	for (i = 0; i < NR_SPACES; i++) {
-		queue_fill_loop(&self->dev, VICTIM(i), pasid_of_space(i), IOVA + i * PAGE, PATTERN,
+		queue_fill_loop(&self->dev, VICTIM(i), space_pasid(i), IOVA + i * PAGE, PATTERN,
 				LOOP_PERIOD_US, variant->ctrl);
 		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), NR_TRANSFERS));
 	}
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA + PAGE, PAGE));
 	still_take(&still, &self->dev, VICTIM(1), self->pages + PAGE);
-	make_ours(&still, self->pages + PAGE);
+	overwrite(&still, self->pages + PAGE);
 	for (i = 0; i < NR_SPACES; i++) {
 		if (i == 1)
 			continue;
@@ -405,7 +408,7 @@ TEST_F(unmap, ends_reads_before_returning)
 			      NR_SPACES * PAGE));
 	memset(self->pages, 0x33, PAGE);
 	for (i = 0; i < NR_SPACES; i++) {
-		queue_copy_loop(&self->dev, VICTIM(i), pasid_of_space(i), IOVA, COPY_IOVA + i * PAGE,
+		queue_copy_loop(&self->dev, VICTIM(i), space_pasid(i), IOVA, COPY_IOVA + i * PAGE,
 				LOOP_PERIOD_US, variant->ctrl);
 		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), NR_TRANSFERS));
 		ASSERT_EQ(0, memcmp(self->pages + (i + 1) * PAGE, self->pages, PAGE));
@@ -413,7 +416,7 @@ TEST_F(unmap, ends_reads_before_returning)
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
 	for (i = 0; i < NR_SPACES; i++)
 		still_take(&still[i], &self->dev, VICTIM(i), self->pages + (i + 1) * PAGE);
-	memset(self->pages, OURS, PAGE);
+	memset(self->pages, CPU_BYTE, PAGE);
 	__sync_synchronize();
 	for (i = 0; i < NR_SPACES; i++)
 		EXPECT_EQ(0, still_check(&still[i], &self->dev, VICTIM(i),
@@ -428,7 +431,7 @@ TEST_F(unmap, and_map_lead_to_the_new_page)
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
 	start_victims(_metadata, self, variant, 0);
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
-	memset(self->pages, OURS, PAGE);
+	memset(self->pages, CPU_BYTE, PAGE);
 	__sync_synchronize();
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages + PAGE, IOVA, PAGE));
 	for (i = 0; i < NR_SPACES; i++) {
@@ -438,7 +441,7 @@ TEST_F(unmap, and_map_lead_to_the_new_page)
 	}
 	stop_victims(self);
 	EXPECT_TRUE(is_filled(self->pages + PAGE, PATTERN));
-	memset(self->pages + PAGE, OURS, PAGE);
+	memset(self->pages + PAGE, CPU_BYTE, PAGE);
 	EXPECT_EQ(0, memcmp(self->pages, self->pages + PAGE, PAGE));
 }
 
@@ -492,7 +495,7 @@ static void expect_unusable(struct __test_metadata *_metadata, struct vfio_dev *
 {
 	__u64 hits = atc_hits(dev, queue);
 
-	EXPECT_EQ(0, expect_gone(dev, queue, 1, page));
+	EXPECT_EQ(0, stays_unreachable(dev, queue, 1, page));
 	EXPECT_EQ(hits, atc_hits(dev, queue));
 	EXPECT_LE(NR_REFUSED, ats_refused(dev, queue));
 }
@@ -573,7 +576,7 @@ TEST_F(devtlb, is_of_no_use_after_close_of_the_set)
 		still_take(&still[i], devs[i / nr], i % nr, self->pages + i * PAGE);
 	}
 	for (i = 0; i < 2 * nr; i++)
-		make_ours(&still[i], self->pages + i * PAGE);
+		overwrite(&still[i], self->pages + i * PAGE);
 	for (i = 0; i < 2 * nr; i++) {
 		EXPECT_EQ(0, still_check(&still[i], devs[i / nr], i % nr, self->pages + i * PAGE,
 					 NR_REFUSED)) {
@@ -671,7 +674,7 @@ TEST_F(devtlb, does_not_lead_the_next_owner_to_old_memory)
 	queue_stop(&self->dev, 0);
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
 	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, 2 * PASID_TEST_NR_QUEUES * PAGE));
-	memset(self->pages, OURS, PAGE);
+	memset(self->pages, CPU_BYTE, PAGE);
 	__sync_synchronize();
 
 	ASSERT_EQ(0, vfio_map(self->dev.container, next, IOVA, PAGE));
@@ -679,7 +682,7 @@ TEST_F(devtlb, does_not_lead_the_next_owner_to_old_memory)
 	use_tlb(_metadata, &self->dev, 0, ID, 0);
 	queue_stop(&self->dev, 0);
 	EXPECT_TRUE(is_filled(next, PATTERN));
-	memset(next, OURS, PAGE);
+	memset(next, CPU_BYTE, PAGE);
 	EXPECT_EQ(0, memcmp(next, self->pages, PAGE));
 }
 

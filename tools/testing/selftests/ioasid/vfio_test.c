@@ -90,7 +90,8 @@ static void start(struct __test_metadata *_metadata, FIXTURE_DATA(dma) *self,
 		  const FIXTURE_VARIANT(dma) *variant)
 {
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
-	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD_US);
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
+			  PERIOD_US);
 	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, NR_TRANSFERS));
 	ASSERT_TRUE(is_filled(self->page, PATTERN));
 }
@@ -443,13 +444,15 @@ TEST_F(dma, reset_keeps_dma_blocked)
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	ASSERT_EQ(0, vfio_reset(self->dev.device));
-	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD_US);
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
+			  PERIOD_US);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
 
 	/* The device itself is able to */
-	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid_of(variant->flags ^ FLAG_NO_PASID, OTHER_ID),
-			  OTHER_IOVA, PATTERN, PERIOD_US);
+	queue_fill_repeat(&self->dev, OTHER_QUEUE,
+			  pasid_of(variant->flags ^ FLAG_NO_PASID, OTHER_ID), OTHER_IOVA, PATTERN,
+			  PERIOD_US);
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 }
 
@@ -458,7 +461,8 @@ TEST_F(dma, reset_leaves_an_active_attachment_alone)
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, vfio_reset(self->dev.device));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
-	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN, PERIOD_US);
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
+			  PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -640,7 +644,8 @@ TEST_F(dma, attach_to_a_parked_ioasid_finds_nothing)
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ID, variant->flags ^ FLAG_NO_PASID));
+	EXPECT_EQ(-ENOENT,
+		  vfio_attach(self->dev.device, self->fd, ID, variant->flags ^ FLAG_NO_PASID));
 	EXPECT_EQ(-ENOENT, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
@@ -781,7 +786,7 @@ TEST_F(dma, next_owner_of_an_id_reaches_only_its_own_memory)
 /* Processes */
 
 /* What the owner in another process does, and passes on */
-static int own(__u32 flags, void *page, int sock)
+static int owner_main(__u32 flags, void *page, int sock)
 {
 	struct vfio_dev dev;
 	int fd;
@@ -812,7 +817,7 @@ TEST_F(dma, passed_device_holds_the_ioasid_after_owner_death)
 	owner = fork_child();
 	ASSERT_LE(0, owner);
 	if (!owner)
-		_exit(own(variant->flags, self->other_page, sock[1]));
+		_exit(owner_main(variant->flags, self->other_page, sock[1]));
 	close(sock[1]);
 	ASSERT_EQ(0, recv_fds(sock[0], &dev->device, 1));
 	ASSERT_EQ(0, vfio_map_bar(dev));
@@ -838,7 +843,7 @@ TEST_F(dma, joint_death_of_owner_and_holder_leaves_nothing)
 		owner = fork_child();
 		ASSERT_LE(0, owner);
 		if (!owner)
-			_exit(own(variant->flags, self->other_page, sock[1]));
+			_exit(owner_main(variant->flags, self->other_page, sock[1]));
 		close(sock[1]);
 		ASSERT_EQ(0, recv_fds(sock[0], &device, 1));
 		close(device);

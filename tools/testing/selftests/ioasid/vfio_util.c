@@ -212,7 +212,7 @@ static int pci_look_at(struct pci_dev *dev, const char *bdf)
 	return 0;
 }
 
-static bool plays(const struct pci_dev *dev, enum role role)
+static bool has_role(const struct pci_dev *dev, enum role role)
 {
 	bool alone = !dev->peers && !dev->others;
 
@@ -247,7 +247,7 @@ int machine_find(enum role role, char bdf[BDF_SIZE])
 		const char *name = entries[i]->d_name;
 
 		if (ret && is_pasid_test(name) && !pci_look_at(&dev, name) &&
-		    plays(&dev, role) && !before--) {
+		    has_role(&dev, role) && !before--) {
 			memcpy(bdf, dev.bdf, BDF_SIZE);
 			ret = 0;
 		}
