@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The misc cgroup's resource "ioasid": who is charged for a number, for how
- * long, and what happens at the limit.
+ * The misc cgroup's resource "ioasid": the allocating task is charged for an IOASID
+ * until it is recycled, and allocations fail at the limit.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -52,7 +52,7 @@ static int misc_limit(const char *cgroup, const char *value)
 	return write_file(path, text);
 }
 
-/* The calling process goes there */
+/* Move the calling process to the cgroup */
 static int enter(const char *cgroup)
 {
 	char path[128];
@@ -61,18 +61,18 @@ static int enter(const char *cgroup)
 	return write_file(path, "0");
 }
 
-/* A cgroup with one beneath. The test's own process is in neither. */
+/* A cgroup and its child. The process of the test is in neither. */
 FIXTURE(cgroup) {
 	int fd;
-	int numbers;
+	int nr_ioasids;
 };
 
 FIXTURE_SETUP(cgroup)
 {
-	self->numbers = ioasid_count(NULL);
-	ASSERT_LE(0, self->numbers);
+	self->nr_ioasids = ioasid_count(NULL);
+	ASSERT_LE(0, self->nr_ioasids);
 	ASSERT_EQ(0, write_file(ROOT "/cgroup.subtree_control", "+misc"));
-	/* What an earlier test left when it failed */
+	/* Remove the leftovers of a test that failed */
 	rmdir(INNER);
 	rmdir(TOP);
 	ASSERT_EQ(0, mkdir(TOP, 0755));
@@ -86,7 +86,7 @@ FIXTURE_TEARDOWN(cgroup)
 {
 	close(self->fd);
 	EXPECT_EQ(0, enter(ROOT));
-	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->numbers));
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->nr_ioasids));
 	EXPECT_EQ(0, current_of(TOP));
 	rmdir(INNER);
 	EXPECT_EQ(0, rmdir(TOP));
@@ -108,7 +108,7 @@ TEST_F(cgroup, fourth_ioasid_is_refused_at_a_limit_of_three)
 	EXPECT_EQ(-EBUSY, ioasid_alloc(self->fd, ID, ID + IDS));
 	EXPECT_EQ(3, current_of(INNER));
 	EXPECT_EQ(1, misc_get(INNER, "misc.events", "ioasid.max"));
-	/* The refused one did not take a number away */
+	/* The refused allocation has not taken an id */
 	EXPECT_EQ(0, ioasid_free(self->fd, ID + 1));
 	EXPECT_EQ(2, current_of(INNER));
 	EXPECT_EQ(ID + 1, ioasid_alloc(self->fd, ID, ID + IDS));
@@ -149,10 +149,10 @@ TEST_F(cgroup, parked_ioasid_is_charged_until_recycled)
 	ASSERT_EQ(0, vfio_open(&dev, ROLE_PASID_A, -1));
 	ASSERT_EQ(0, vfio_attach(dev.device, self->fd, ID, 0));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	/* VFIO has it still */
+	/* VFIO still holds it */
 	EXPECT_EQ(3, current_of(INNER));
 	EXPECT_EQ(-EBUSY, ioasid_alloc(self->fd, ID, ID + IDS));
-	/* Whoever owned it: its last close parks the others, and they are gone */
+	/* The last close recycles the two IOASIDs that nobody holds */
 	ASSERT_EQ(0, close(self->fd));
 	EXPECT_EQ(1, current_of(INNER));
 	self->fd = ioasid_open();
@@ -175,10 +175,10 @@ TEST_F(cgroup, allocating_task_is_charged_not_the_opener)
 	}
 	EXPECT_EQ(0, reap(child));
 	EXPECT_EQ(1, current_of(INNER));
-	/* The parent is outside */
+	/* The parent is not in the cgroup */
 	EXPECT_EQ(ID + 1, ioasid_alloc(self->fd, ID, ID + IDS));
 	EXPECT_EQ(1, current_of(INNER));
-	/* and frees what the child has been charged for */
+	/* and can free the IOASID that the child is charged for */
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(0, current_of(INNER));
 }
@@ -208,7 +208,7 @@ TEST_F(cgroup, charge_lives_as_long_as_the_passed_file)
 		send_fds(sock[1], &fd, 1);
 		pause();
 	}
-	/* A child that fails is the end of file */
+	/* If the child fails, reads find the end of file */
 	close(sock[1]);
 	ASSERT_EQ(0, recv_fds(sock[0], &fd, 1));
 	kill_and_reap(child);

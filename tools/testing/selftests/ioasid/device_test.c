@@ -17,11 +17,11 @@
 
 #include "device_test_util.h"
 
-/* Coming and going */
+/* Removal */
 
 /*
- * Remove the device, in a process of its own, which has none of the files: it
- * ends, with 0, when the device is gone.
+ * Remove the device in a child that keeps none of its files. The child exits with
+ * 0 when the device is gone.
  */
 static int remove_begin(struct vfio_dev *dev)
 {
@@ -43,7 +43,7 @@ static bool still_runs(int child)
 	return !waitpid(child, NULL, WNOHANG);
 }
 
-/* The same with requests that the device has had translated, and caches */
+/* The same with translated requests: the device caches translations */
 static void fill_by_ats(const struct vfio_dev *dev, __u32 flags)
 {
 	fill(dev, flags);
@@ -54,8 +54,8 @@ static void fill_by_ats(const struct vfio_dev *dev, __u32 flags)
 }
 
 /*
- * The administrator removes the device while its user has it, and lets the bus
- * be looked at again afterwards.
+ * The administrator removes the device while its user has it open, and rescans the
+ * bus afterwards.
  */
 FIXTURE(removed) {
 	struct watch watch;
@@ -99,14 +99,14 @@ FIXTURE_TEARDOWN(removed)
 		kill_and_reap(self->process);
 	vfio_close(&self->user.dev);
 	close_set(&self->user);
-	/* What waits has nothing to wait for any more */
+	/* The remover has nothing to wait for any more */
 	if (self->remover)
 		reap(self->remover);
 	EXPECT_EQ(0, pci_bring_back(self->user.dev.bdf));
 	expect_clean(_metadata, &self->watch);
 }
 
-/* Remove it as soon as @user has it, and see that this waits, and changes nothing */
+/* Remove the device while its user has it: this waits, and changes nothing */
 static void expect_wait(struct __test_metadata *_metadata, FIXTURE_DATA(removed) *self,
 			const struct state *state)
 {
@@ -124,7 +124,7 @@ static void expect_removed(struct __test_metadata *_metadata, FIXTURE_DATA(remov
 	EXPECT_FALSE(machine_has(self->user.dev.bdf));
 }
 
-/* The device comes back, and has forgotten all that was: of another user everything works */
+/* The device comes back without any state, and works for another user */
 static void expect_works_again(struct __test_metadata *_metadata, FIXTURE_DATA(removed) *self,
 			       const struct state *state)
 {
@@ -209,7 +209,7 @@ TEST_F(removed, goes_when_the_user_is_killed)
 	expect_works_again(_metadata, self, &variant->state);
 }
 
-/* Removed while nobody has the device open: what was in its tables is not there when it is back */
+/* Removed while nobody has it open, the device comes back with empty PASID tables */
 TEST_F(removed, comes_back_without_attachments)
 {
 	int i;
@@ -226,13 +226,13 @@ TEST_F(removed, comes_back_without_attachments)
 	expect_works_again(_metadata, self, &variant->state);
 }
 
-/* Pages of the IOMMU's tables: no detector of leaks knows them */
+/* Pages of the IOMMU's tables, which no leak detector knows */
 static long iommu_pages(void)
 {
 	static char text[16384];
 	char *at;
 
-	/* What the CPUs have counted for themselves */
+	/* Add up the per-CPU counters */
 	if (write_file("/proc/sys/vm/stat_refresh", "1") ||
 	    read_file("/proc/vmstat", text, sizeof(text)))
 		return -1;
@@ -241,7 +241,7 @@ static long iommu_pages(void)
 }
 
 #define TABLES	8
-/* PASIDs in one table of them */
+/* PASIDs in one table */
 #define ENTRIES	64
 
 TEST_F(removed, leaves_no_table_behind)
@@ -273,9 +273,9 @@ TEST_F(removed, leaves_no_table_behind)
 }
 
 /*
- * A group that had one device, whose DMA is under a number, and gets another
- * one: a function of the same device. New attachments are refused from then on;
- * those that there are end as ever.
+ * A group has one device, whose DMA is under an IOASID, and gets a peer: another
+ * function of the same device. New attachments are refused from then on. Those
+ * that exist end as ever.
  */
 FIXTURE(peer) {
 	struct watch watch;
@@ -316,7 +316,7 @@ FIXTURE_TEARDOWN(peer)
 	expect_clean(_metadata, &self->watch);
 }
 
-/* It has no driver when it comes, so that the group stays the user's */
+/* The peer comes without a driver, so that the group still belongs to the user */
 static void add_peer(struct __test_metadata *_metadata, FIXTURE_DATA(peer) *self)
 {
 	ASSERT_EQ(0, write_file("/sys/bus/pci/rescan", "1"));
@@ -348,7 +348,7 @@ TEST_F(peer, arrival_makes_new_attachments_impossible)
 	expect_released(_metadata, &self->user, &variant->state);
 }
 
-/* Without ACS the kernel does not switch PASID on, and nothing could come of it */
+/* Without ACS the kernel does not enable PASID: tagged DMA could not work */
 TEST_F(peer, absence_makes_tagged_dma_impossible)
 {
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->user.fd, OTHER_ID, OTHER_ID));
@@ -359,9 +359,9 @@ TEST_F(peer, absence_makes_tagged_dma_impossible)
 }
 
 /*
- * Where the other device is the user's as well, the first one can be removed and
- * come back while the group stays in the container. What was blocked there is so
- * until the group leaves it.
+ * If the peer belongs to the user as well, the first device can be removed and come
+ * back while the group stays in the container. DMA that was blocked there stays
+ * blocked until the group leaves the container.
  */
 TEST_F(peer, presence_keeps_a_returned_device_blocked)
 {
@@ -374,7 +374,7 @@ TEST_F(peer, presence_keeps_a_returned_device_blocked)
 	ASSERT_EQ(0, vfio_map_bar(&other));
 	fill(&other, FLAG_NO_PASID);
 	if (!variant->state.parked) {
-		/* What is blocked for one must not come back through the other */
+		/* A block of one device must hold for its peer */
 		EXPECT_DMA(&other, QUEUE);
 		EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
 	}
@@ -403,7 +403,7 @@ static int reset_by_function(struct vfio_dev *dev)
 	return vfio_reset(dev->device);
 }
 
-/* Of the whole bus, which the device has for itself */
+/* A reset of the bus, on which there is no other device */
 static int reset_by_bus(struct vfio_dev *dev)
 {
 	char buf[sizeof(struct vfio_pci_hot_reset) + sizeof(__s32)];
@@ -480,7 +480,7 @@ FIXTURE_TEARDOWN(reset)
 	expect_clean(_metadata, &self->watch);
 }
 
-/* Whether the device used what it had cached, or was to have cached nothing */
+/* Whether the device used cached translations */
 static bool used_ats(const struct vfio_dev *dev)
 {
 	return queue_read64(dev, QUEUE, PASID_TEST_Q_ATC_HITS) > 0;
@@ -534,7 +534,7 @@ static void *reset_all_the_time(void *arg)
 	return (void *)ret;
 }
 
-/* Of a device that is being reset nobody can say when it answers */
+/* A device that is being reset may not answer invalidations */
 TEST_F(reset, and_free_at_once_block_dma)
 {
 	void *arg[] = { (void *)variant, &self->user.dev };

@@ -221,10 +221,10 @@ int ioasid_try(__u32 id)
 }
 
 /* Count the lines of debugfs' list that match, and keep the last of them */
-static int numbers_read(const __u32 *id, const char *state, char *line, size_t size)
+static int list_read(const __u32 *id, const char *state, char *line, size_t size)
 {
 	char buf[1024], word[16];
-	unsigned int number;
+	unsigned int line_id;
 	int nr = 0;
 	FILE *f;
 
@@ -232,11 +232,11 @@ static int numbers_read(const __u32 *id, const char *state, char *line, size_t s
 	if (!f)
 		return -errno;
 	while (fgets(buf, sizeof(buf), f)) {
-		if (sscanf(buf, "%u %15s", &number, word) != 2) {
+		if (sscanf(buf, "%u %15s", &line_id, word) != 2) {
 			nr = -EPROTO;
 			break;
 		}
-		if (id && number != *id)
+		if (id && line_id != *id)
 			continue;
 		if (state && strcmp(word, state))
 			continue;
@@ -252,12 +252,12 @@ static int numbers_read(const __u32 *id, const char *state, char *line, size_t s
 
 int ioasid_count(const char *state)
 {
-	return numbers_read(NULL, state, NULL, 0);
+	return list_read(NULL, state, NULL, 0);
 }
 
 int ioasid_line(__u32 id, char *line, size_t size)
 {
-	int nr = numbers_read(&id, NULL, line, size);
+	int nr = list_read(&id, NULL, line, size);
 
 	if (nr < 0)
 		return nr;
@@ -379,7 +379,7 @@ int kmsg_open(void)
 	return fd;
 }
 
-/* "DMAR: ", "dmar_fault: 99 callbacks suppressed", whatever of page requests */
+/* "DMAR: ", "dmar_fault: 99 callbacks suppressed", anything about page requests */
 static bool is_about_dma(const char *text)
 {
 	static const char *const words[] = {
@@ -404,7 +404,7 @@ int kmsg_read(int fd, struct kmsg_found *found)
 		if (nr < 0 && errno == EINTR)
 			continue;
 		if (nr < 0)
-			/* -EPIPE, records were lost, is an error like any other */
+			/* Lost records, -EPIPE, are an error as well */
 			return errno == EAGAIN ? 0 : -errno;
 		record[nr] = '\0';
 		text = strchr(record, ';');
@@ -423,7 +423,7 @@ int kmsg_expect(const char *bdf, const char *other)
 {
 	char what[64];
 
-	/* Reports leave the segment out */
+	/* The kernel's reports leave the segment out */
 	snprintf(what, sizeof(what), "expect DMAR [%.15s] [%.15s]", strchr(bdf, ':') + 1,
 		 other ? strchr(other, ':') + 1 : "none");
 	return kmsg_say(what);
@@ -438,7 +438,7 @@ int kmsg_say(const char *what)
 	fd = open(KMSG_PATH, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	/* One write is one record; it cannot be seeked, which dprintf() tries */
+	/* One write is one record. Not dprintf(), which tries to seek */
 	len = snprintf(line, sizeof(line), KMSG_OURS " %s\n", what);
 	nr = write(fd, line, len);
 	if (nr != len)

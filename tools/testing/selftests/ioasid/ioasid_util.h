@@ -16,10 +16,10 @@
 
 #define IOASID_PATH	"/dev/ioasid"
 
-/* The emulated machine may be very slow: whatever comes at all comes by then. */
+/* The emulated machine may be very slow: what has not happened by then never will. */
 #define DEADLINE_MS	120000
 
-/* Sleep for a moment; false if that went on since @start for DEADLINE_MS. */
+/* Sleep for a moment; false if DEADLINE_MS have passed since @start. */
 __u64 now_ms(void);
 bool keep_waiting(__u64 start);
 
@@ -61,15 +61,15 @@ int attachments_of(int fd, __u32 id);
 int param_get(const char *path);
 int param_set(const char *path, unsigned int value);
 
-/* Whether an owner that comes now gets the number: it is allocated and freed */
+/* Whether a new owner can allocate the id: 0, or a negative errno */
 int ioasid_try(__u32 id);
 
 #define IOASID_DEBUGFS	"/sys/kernel/debug/iommu/ioasid"
 #define IOASID_LIST	IOASID_DEBUGFS "/numbers"
 
 /*
- * debugfs' list of all numbers: how many lines have the word @state ("active",
- * "parked", or NULL for any), and the line of one number.
+ * debugfs' list of all IOASIDs: how many lines have the word @state ("active",
+ * "parked", or NULL for any), and the line of one IOASID.
  */
 int ioasid_count(const char *state);
 int ioasid_line(__u32 id, char *line, size_t size);
@@ -81,7 +81,7 @@ int do_ioctl(int fd, unsigned long cmd, void *arg);
 int read_file(const char *path, char *buf, size_t size);
 int write_file(const char *path, const char *text);
 
-/* Looks for the words in a text, one after the other; the first that is not there, or NULL */
+/* The first of @words that is not in @text behind the ones before; NULL: all are */
 const char *not_in_order(const char *text, const char *const *words);
 
 /* A module of test_modules/, with its parameters */
@@ -97,25 +97,25 @@ int recv_fds(int sock, int *fds, int nr);
 
 /* A child that dies with its parent */
 int fork_child(void);
-/* What the child gave to _exit(), or -1 */
+/* The exit status of the child, or -1 */
 int reap(int child);
 void kill_and_reap(int child);
 
-/* Wait until the other end of a pipe or socket says that it is as far */
+/* Wait for a byte from the other end of a pipe or socket, and send one */
 int wait_byte(int fd);
 int send_byte(int fd);
 
-/* The kernel log, from the moment of the open on */
+/* The kernel log, from kmsg_open() on */
 
 struct kmsg_found {
-	int nr;			/* lines that speak of DMA or of page requests */
+	int nr;			/* lines about DMA or page requests */
 	char first[256];	/* the first of them */
 };
 
 int kmsg_open(void);
 int kmsg_read(int fd, struct kmsg_found *found);
 int kmsg_say(const char *what);
-/* Faults of a device, or two, are no splats from here to kmsg_say(KMSG_END) */
+/* Until kmsg_say(KMSG_END), faults of the device, or of two, are not reported as splats */
 int kmsg_expect(const char *bdf, const char *other);
 #define KMSG_END	"end expect"
 

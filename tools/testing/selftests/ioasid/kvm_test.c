@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KVM as a holder of numbers: a virtual machine with a real vCPU goes on with a
- * number whose owner is gone, and lets go when it is told to, or destroyed. The
- * guest runs for as long as somebody wants it to, nothing here stops it.
+ * KVM as a holder of IOASIDs: a virtual machine with a real vCPU still holds an
+ * IOASID when the owner is gone, and releases it at DEL or when the VM is
+ * destroyed. Nothing that the owner does stops the guest.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,12 +22,12 @@
 #include "dma_test_util.h"
 #include "kvm_util.h"
 
-/* The guest's */
+/* PASIDs of the guest */
 #define GUEST		7
 #define OTHER_GUEST	0xfffff
 #define GUEST_END	0x100000
 
-/* What debugfs lists of a number has the words */
+/* debugfs' line of the IOASID has the words */
 static bool line_has(__u32 id, const char *words)
 {
 	char line[512];
@@ -39,7 +39,7 @@ FIXTURE(kvm) {
 	void *memory;
 	struct vm vm;
 	int fd;
-	int numbers;
+	int nr_ioasids;
 	int quota;
 };
 
@@ -48,8 +48,8 @@ FIXTURE_SETUP(kvm)
 	self->vm = (struct vm)VM_CLOSED;
 	self->quota = param_get(PARAM_QUOTA);
 	ASSERT_LE(0, self->quota);
-	self->numbers = ioasid_count(NULL);
-	ASSERT_LE(0, self->numbers);
+	self->nr_ioasids = ioasid_count(NULL);
+	ASSERT_LE(0, self->nr_ioasids);
 	self->memory = vm_memory_new();
 	ASSERT_NE(NULL, self->memory);
 	ASSERT_EQ(0, vm_open_with_device(&self->vm, self->memory, GUEST_COUNTS));
@@ -64,10 +64,10 @@ FIXTURE_TEARDOWN(kvm)
 	EXPECT_EQ(0, param_set(PARAM_QUOTA, self->quota));
 	vm_close(&self->vm);
 	close(self->fd);
-	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->numbers));
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->nr_ioasids));
 }
 
-/* What it holds */
+/* References */
 
 TEST_F(kvm, add_holds_the_ioasid_until_del)
 {
@@ -183,9 +183,9 @@ TEST_F(kvm, quota_bounds_the_ioasids_of_a_vm)
 	for (i = 0; i < 3; i++) {
 		ASSERT_EQ(MORE_IDS + i, ioasid_alloc(fd, MORE_IDS + i, MORE_IDS + i));
 		ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, fd, MORE_IDS + i, i));
-		/* One place for each number */
+		/* A VM can map an IOASID once */
 		EXPECT_EQ(-EEXIST, vm_ioasid_add(self->vm.dev, fd, MORE_IDS + i, 3));
-		/* What the VM holds counts on */
+		/* An IOASID that the VM holds still counts */
 		ASSERT_EQ(0, ioasid_free(fd, MORE_IDS + i));
 	}
 	EXPECT_EQ(-EDQUOT, ioasid_alloc(fd, MORE_IDS + 3, MORE_IDS + 3));
@@ -242,7 +242,7 @@ TEST_F(kvm, add_finds_active_ioasids_of_the_file_only)
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	for (i = 0; i < ARRAY_SIZE(none); i++) {
 		EXPECT_EQ(-ENOENT, vm_ioasid_add(self->vm.dev, self->fd, none[i], OTHER_GUEST)) {
-			TH_LOG("number %#x", none[i]);
+			TH_LOG("id %#x", none[i]);
 		}
 	}
 	other = ioasid_open();
@@ -359,7 +359,7 @@ TEST_F(kvm, unmapped_memory_is_a_fault)
 	EXPECT_EQ(-EFAULT, dev_attr(self->vm.dev, KVM_SET_DEVICE_ATTR, KVM_DEV_IOASID_MAP,
 				    KVM_DEV_IOASID_ADD, last));
 
-	/* It can be read, but the answer cannot be written */
+	/* The argument can be read, but the answer cannot be written */
 	*(__u32 *)pages = GUEST;
 	ASSERT_EQ(0, mprotect(pages, PAGE, PROT_READ));
 	EXPECT_EQ(-EFAULT, dev_attr(self->vm.dev, KVM_GET_DEVICE_ATTR, KVM_DEV_IOASID_MAP,
@@ -411,7 +411,7 @@ TEST_F(kvm, vm_has_one_device)
 	EXPECT_EQ(-EBUSY, vm_create_device(self->vm.vm, KVM_DEV_TYPE_IOASID, 0));
 	EXPECT_UNCHANGED();
 
-	/* Its file could not be made: the next one can */
+	/* A device whose file could not be created is not in the way of the next one */
 	ASSERT_EQ(0, vm_open(&other, self->memory, GUEST_COUNTS));
 	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &some));
 	none = some;
@@ -430,13 +430,13 @@ TEST_F(kvm, vm_has_one_device)
 
 #define FAILSLAB	"/sys/kernel/debug/failslab"
 
-/* They are open all the time: an open needs memory */
+/* Files that are open all the time, as an open needs memory */
 struct needy {
 	int nth;
 	int lasting;
 };
 
-/* Nothing fails, but for tasks that say so of themselves */
+/* Allocations fail only in tasks that ask for it */
 static int needy_open(struct needy *needy)
 {
 	needy->nth = open("/proc/self/fail-nth", O_WRONLY | O_CLOEXEC);
@@ -459,8 +459,8 @@ static int needy_close(struct needy *needy)
 }
 
 /*
- * ADD, whose @nth allocation fails, and all that come after it: an xarray that
- * finds no memory tries once more.
+ * ADD, whose @nth allocation fails, and all that follow: an xarray that finds no
+ * memory tries again.
  */
 static int needy_add(struct needy *needy, unsigned int nth, int dev, int fd, __u32 host,
 		     __u32 guest)
@@ -490,13 +490,13 @@ TEST_F(kvm, add_without_memory_changes_nothing)
 	}
 	for (i = 0; i < ARRAY_SIZE(guests); i++) {
 		for (nth = 1; nth < 200; nth++) {
-			/* A new one each time: what failed before has left it no memory */
+			/* A new VM each time: the last try may have left memory in the old one */
 			ASSERT_EQ(0, vm_open_with_device(&other, self->memory, GUEST_COUNTS));
 			ret = needy_add(&needy, nth, other.dev, self->fd, ID, guests[i]);
 			if (!ret)
 				break;
 			EXPECT_EQ(-ENOMEM, ret) {
-				TH_LOG("guest's number %#x, allocation %u", guests[i], nth);
+				TH_LOG("guest PASID %#x, allocation %u", guests[i], nth);
 			}
 			EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, ID));
 			EXPECT_FALSE(line_has(ID, "kvm ("));
@@ -504,7 +504,7 @@ TEST_F(kvm, add_without_memory_changes_nothing)
 			EXPECT_EQ(-ENOENT, vm_ioasid_lookup(other.dev, guests[i]));
 			EXPECT_EQ(-ENOENT, vm_ioasid_del(other.dev, guests[i]));
 
-			/* Nor is anything in the way: with another's number, then with its own */
+			/* The guest's PASID and the IOASID can still be mapped */
 			EXPECT_EQ(0, vm_ioasid_add(other.dev, self->fd, OTHER_ID, guests[i]));
 			EXPECT_EQ(0, vm_ioasid_del(other.dev, guests[i]));
 			EXPECT_EQ(0, vm_ioasid_add(other.dev, self->fd, ID, guests[i]));
@@ -512,7 +512,7 @@ TEST_F(kvm, add_without_memory_changes_nothing)
 			vm_close(&other);
 			EXPECT_NO_HOLDER(self->fd, ID);
 		}
-		printf("# guest's number %#x: ADD failed %u times\n", guests[i], nth - 1);
+		printf("# guest PASID %#x: ADD failed %u times\n", guests[i], nth - 1);
 		ASSERT_EQ(0, ret);
 		/* The entry, and at least one node in each array */
 		EXPECT_LT(3, nth);
@@ -524,7 +524,7 @@ TEST_F(kvm, add_without_memory_changes_nothing)
 	EXPECT_EQ(0, needy_close(&needy));
 }
 
-/* An open device of VFIO, which was told of the VM before, keeps it */
+/* An open VFIO device keeps the VM that it was told of before */
 
 /* KVM's device that tells VFIO's @file, a group's or a device's, of the VM */
 static int tell_vfio(struct vm *vm, int file)
@@ -554,7 +554,7 @@ TEST_F(kvm, open_vfio_device_keeps_the_ioasids_of_the_vm)
 	/* The first open takes the reference */
 	ASSERT_EQ(0, vfio_open_device(&dev));
 
-	/* One is the VM's alone, the other the device's as well */
+	/* The VM holds both, the device only OTHER_ID */
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, OTHER_ID, OTHER_GUEST));
 	ASSERT_EQ(0, vfio_attach(dev.device, self->fd, OTHER_ID, 0));
@@ -593,7 +593,7 @@ TEST_F(kvm, vfio_device_with_iommufd_keeps_the_ioasids_of_the_vm)
 
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	/* KVM's device has a file of it */
+	/* KVM's device holds the file of the VFIO device */
 	close(told);
 	vm_close(&self->vm);
 	EXPECT_TRUE(line_has(ID, " parked refs 1 attachments 0 "));
@@ -622,7 +622,7 @@ TEST_F(kvm, only_the_process_of_the_vm_can_use_the_device)
 	EXPECT_UNCHANGED();
 }
 
-/* A child that has what its parent had, until it gets a byte */
+/* A child that keeps the files of its parent until it gets a byte */
 static int fork_keeper(int go[2])
 {
 	int child;
@@ -671,13 +671,13 @@ TEST_F(kvm, forked_set_is_parked_by_the_last_close)
 	EXPECT_EQ(0, reap(child));
 	EXPECT_TRUE(line_has(ID, " parked "));
 	EXPECT_EQ(ID, vm_ioasid_lookup(self->vm.dev, GUEST));
-	/* The child had the VM as well */
+	/* The child is gone, and its files of the VM */
 	vm_close(&self->vm);
 	EXPECT_EQ(0, ioasid_try(ID));
 	close(go[1]);
 }
 
-/* A process that gets a file over a socket, and keeps it until it gets a byte */
+/* A child that gets a file over a socket, and keeps it until it gets a byte */
 static int keep_passed(int fd, int sock[2])
 {
 	int child, file;
@@ -686,7 +686,7 @@ static int keep_passed(int fd, int sock[2])
 		return -errno;
 	child = fork_child();
 	if (!child) {
-		/* Nothing but what it is given */
+		/* Keep no other file */
 		close_range(3, sock[0] - 1, 0);
 		close_range(sock[0] + 1, ~0U, 0);
 		if (recv_fds(sock[0], &file, 1) || send_byte(sock[0]))
@@ -737,8 +737,8 @@ TEST_F(kvm, passed_set_is_parked_by_the_last_close)
 }
 
 /*
- * The VM runs; the owner goes; the VM runs on with a number that is parked; the
- * VM is destroyed; the number is recycled, and given to the next.
+ * The VM runs; the owner is killed; the VM runs on with a parked IOASID; the VM is
+ * destroyed; the id is recycled, and allocated by the next owner.
  */
 
 #define TRACE		"/sys/kernel/tracing/instances/kvm_test"
@@ -746,8 +746,8 @@ TEST_F(kvm, passed_set_is_parked_by_the_last_close)
 
 /* What the processes of one life share */
 struct life {
-	int returns;		/* from KVM_RUN, while the VM was to run */
-	int lookup;		/* of the guest's number, when the owner is gone */
+	int returns;		/* from KVM_RUN, before the VM is destroyed */
+	int lookup;		/* of the guest's PASID, when the owner is gone */
 };
 
 static void mark(const char *what)
@@ -770,7 +770,7 @@ static int trace_begin(void)
 	       write_file(TRACE "/events/kvm/kvm_userspace_exit/enable", "1");
 }
 
-/* The events without the header, told as they stand; false: no trace */
+/* Read and print the events, without the header; false: no trace */
 static bool trace_end(char *text, size_t size)
 {
 	char *line, *end;
@@ -788,7 +788,7 @@ static bool trace_end(char *text, size_t size)
 	return true;
 }
 
-/* The process with the VM: it gets the owner's file, and keeps but the number */
+/* The process with the VM: it gets the owner's set, and keeps only the reference */
 static int vmm_main(struct life *life, void *memory, int files, int sock)
 {
 	struct runner runner;
@@ -817,7 +817,7 @@ static int owner_main(int files)
 
 	if (fd < 0 || ioasid_alloc(fd, ID, ID) != ID || send_fds(files, &fd, 1))
 		return 1;
-	/* Neither a free nor a close of its own */
+	/* Killed without a free or a close */
 	pause();
 	return 1;
 }
@@ -827,18 +827,18 @@ TEST(guest_runs_on_when_the_owner_is_killed)
 	static const char *const story[] = {
 		"ioasid_alloc: " ID_TEXT, "ioasid_get: " ID_TEXT, "the owner is killed",
 		"sig=9", "ioasid_free: " ID_TEXT, "ioasid_park: " ID_TEXT,
-		"the owner is dead", "a stranger does not get the number",
+		"the owner is dead", "a stranger does not get the id",
 		"the guest has run on", "the VM is destroyed", "ioasid_recycle: " ID_TEXT,
-		"a stranger gets the number", "ioasid_alloc: " ID_TEXT, NULL,
+		"a stranger gets the id", "ioasid_alloc: " ID_TEXT, NULL,
 	};
-	int files[2], sock[2], owner, vmm, numbers;
+	int files[2], sock[2], owner, vmm, before;
 	static char text[65536];
 	const char *missing;
 	struct life *life;
 	char *from, *to;
 	void *memory;
 
-	numbers = ioasid_count(NULL);
+	before = ioasid_count(NULL);
 	memory = vm_memory_new();
 	life = page_new();
 	ASSERT_NE(NULL, memory);
@@ -872,7 +872,7 @@ TEST(guest_runs_on_when_the_owner_is_killed)
 	EXPECT_TRUE(line_has(ID, " parked refs 1 attachments 0 "));
 	EXPECT_TRUE(line_has(ID, " held by kvm ("));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
-	mark("a stranger does not get the number");
+	mark("a stranger does not get the id");
 	EXPECT_EQ(0, guest_wait(memory, GUEST_ROUNDS));
 	mark("the guest has run on");
 
@@ -881,9 +881,9 @@ TEST(guest_runs_on_when_the_owner_is_killed)
 	EXPECT_EQ(0, reap(vmm));
 	EXPECT_EQ(ID, life->lookup);
 	EXPECT_EQ(0, life->returns);
-	mark("a stranger gets the number");
+	mark("a stranger gets the id");
 	EXPECT_EQ(0, ioasid_try(ID));
-	EXPECT_EQ(numbers, ioasid_count(NULL));
+	EXPECT_EQ(before, ioasid_count(NULL));
 
 	ASSERT_TRUE(trace_end(text, sizeof(text)));
 	missing = not_in_order(text, story);
@@ -891,8 +891,8 @@ TEST(guest_runs_on_when_the_owner_is_killed)
 		TH_LOG("the trace lacks '%s', or has it elsewhere", missing);
 	}
 	/*
-	 * Nobody made KVM_RUN return, from before the number was parked until
-	 * its VM was destroyed. Then it does return: the event is traced.
+	 * KVM_RUN did not return from before the IOASID was parked until the VM
+	 * was destroyed. The event is traced: it is there behind that.
 	 */
 	from = strstr(text, "the owner is killed");
 	to = strstr(text, "the VM is destroyed");
@@ -908,7 +908,7 @@ FIXTURE(guest) {
 	void *memory;
 	struct vm vm;
 	int fd;
-	int numbers;
+	int nr_ioasids;
 };
 
 FIXTURE_VARIANT(guest) {
@@ -926,7 +926,7 @@ FIXTURE_VARIANT_ADD(guest, close) {
 FIXTURE_SETUP(guest)
 {
 	self->vm = (struct vm)VM_CLOSED;
-	self->numbers = ioasid_count(NULL);
+	self->nr_ioasids = ioasid_count(NULL);
 	self->memory = vm_memory_new();
 	ASSERT_NE(NULL, self->memory);
 	ASSERT_EQ(0, vm_open_with_device(&self->vm, self->memory, GUEST_COUNTS));
@@ -939,7 +939,7 @@ FIXTURE_TEARDOWN(guest)
 {
 	vm_close(&self->vm);
 	close(self->fd);
-	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->numbers));
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->nr_ioasids));
 }
 
 TEST_F(guest, runs_on_with_a_parked_ioasid)

@@ -56,7 +56,7 @@ static int set_memory(struct vm *vm, enum guest guest)
 	return do_ioctl(vm->vm, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
-/* At the guest's code, in real mode */
+/* The vCPU starts at the guest's code, in real mode */
 static int set_registers(int vcpu)
 {
 	struct kvm_regs regs = { .rip = CODE, .rflags = 2 };
@@ -248,10 +248,10 @@ int vm_ioasid_del(int dev, __u32 guest)
 
 int vm_ioasid_lookup(int dev, __u32 guest)
 {
-	__u32 number = guest;
+	__u32 pasid = guest;
 	int ret;
 
 	ret = dev_attr(dev, KVM_GET_DEVICE_ATTR, KVM_DEV_IOASID_MAP, KVM_DEV_IOASID_LOOKUP,
-		       &number);
-	return ret ?: (int)number;
+		       &pasid);
+	return ret ?: (int)pasid;
 }

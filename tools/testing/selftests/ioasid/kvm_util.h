@@ -39,10 +39,10 @@ void vm_close(struct vm *vm);
 
 /* How far the guest has counted */
 __u32 guest_count(const void *memory);
-/* Wait until it has counted on */
+/* Wait until the guest has counted @nr further */
 int guest_wait(const void *memory, unsigned int nr);
 
-/* GUEST_STEPS: run the vCPU to its next step. -EPROTO: it did not get there. */
+/* GUEST_STEPS: run the vCPU to the next step. -EPROTO: the guest did not reach it. */
 int vm_step(struct vm *vm);
 
 /* A thread that runs the vCPU of a VM, which is at GUEST_COUNTS */
@@ -67,7 +67,7 @@ int dev_attr(int dev, unsigned long cmd, __u32 group, __u64 attr, const void *ad
 
 int vm_ioasid_add(int dev, int ioasid_fd, __u32 host, __u32 guest);
 int vm_ioasid_del(int dev, __u32 guest);
-/* The host's number, or -errno */
+/* The id that the guest's PASID is mapped to, or -errno */
 int vm_ioasid_lookup(int dev, __u32 guest);
 
 #endif /* KVM_UTIL_H */

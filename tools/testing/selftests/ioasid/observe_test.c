@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What an administrator sees of numbers: fdinfo, debugfs with the names of those
- * who hold them, tracepoints.
+ * What an administrator can observe of IOASIDs: fdinfo, debugfs with the names of
+ * the holders, VT-d's debugfs, tracepoints.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -19,14 +19,14 @@
 FIXTURE(observe) {
 	struct vfio_dev dev;
 	int fd;
-	int numbers;
+	int nr_ioasids;
 };
 
 FIXTURE_SETUP(observe)
 {
 	self->dev = (struct vfio_dev)VFIO_DEV_CLOSED;
-	self->numbers = ioasid_count(NULL);
-	ASSERT_LE(0, self->numbers);
+	self->nr_ioasids = ioasid_count(NULL);
+	ASSERT_LE(0, self->nr_ioasids);
 	self->fd = ioasid_open();
 	ASSERT_LE(0, self->fd);
 }
@@ -35,7 +35,7 @@ FIXTURE_TEARDOWN(observe)
 {
 	close(self->fd);
 	vfio_close(&self->dev);
-	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->numbers));
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->nr_ioasids));
 }
 
 /* A field of the file's fdinfo, or -1 */
@@ -147,7 +147,7 @@ TEST_F(observe, debugfs_names_the_holder_of_a_parked_ioasid)
 	EXPECT_EQ(-ENOENT, ioasid_line(ID, line, sizeof(line)));
 }
 
-/* The number's PASID table entry, as VT-d shows it; false if it shows none */
+/* The PASID table entry of ID, as VT-d's debugfs shows it; false if there is none */
 static bool vtd_entry(char *line, size_t size)
 {
 	FILE *f = fopen(VTD "dmar_translation_struct", "re");
@@ -186,7 +186,7 @@ TEST_F(observe, debugfs_of_vtd_shows_a_parked_ioasid_as_blocked)
 	EXPECT_FALSE(vtd_entry(line, sizeof(line)));
 }
 
-/* Each event's line, in the order in which they come after one another */
+/* The lines of the events, in this order */
 static const char *const life[] = {
 	"ioasid_alloc: id=" STR(ID) " set=%lld active refs=2 attachments=0",
 	"ioasid_get: id=" STR(ID) " set=%lld active",
@@ -210,7 +210,7 @@ TEST_F(observe, tracepoints_follow_the_life_of_an_ioasid)
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
 	rmdir(TRACE);
 	ASSERT_EQ(0, mkdir(TRACE, 0700));
-	/* The order of events on different CPUs */
+	/* A clock that orders events on different CPUs */
 	ASSERT_EQ(0, write_file(TRACE "/trace_clock", "global"));
 	ASSERT_EQ(0, write_file(TRACE "/events/ioasid/filter", "id == " STR(ID)));
 	ASSERT_EQ(0, write_file(TRACE "/events/ioasid/enable", "1"));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * SVA: devices that do DMA to the address space of a process, with its number.
- * The process is killed while DMA and page requests go on. What is then tried
- * with its number is refused in silence, and the number is recycled when the
- * last device is unbound and the last reference to the mm is gone.
+ * SVA: devices do DMA to the address space of a process, with the PASID of its mm.
+ * The process is killed in the middle of DMA and page requests. From then on, DMA
+ * with this PASID is refused quietly. The id is recycled when the last device is
+ * unbound and the last reference to the mm is gone.
  *
  * The module sva_driver has the driver sva-test: an open of its device binds the
  * process. No test asserts a time.
@@ -29,20 +29,20 @@
 #define ECAP		"/sys/class/iommu/dmar0/intel-iommu/ecap"
 #define ECAP_FLTS	_BITULL(47)
 
-/* The queues of the process under test, of one device; the test's is the last */
+/* Queues of each device for the process that is killed, and one for the test itself */
 #define QUEUES		6
 #define TEST_QUEUE	7
 
 /* Time between two transfers of a queue */
 #define QUEUE_PERIOD_US	50
-/* Pages: more than the kernel flushes one by one */
+/* More pages than the kernel flushes one by one */
 #define NR_PAGES	50
 
 #define ATS		PASID_TEST_CTRL_ATS
 #define PRI		PASID_TEST_CTRL_PRI
 #define REPEAT		PASID_TEST_CTRL_REPEAT
 
-/* The device to another driver, which keeps it from those that would take it */
+/* Bind the device to another driver, which no other driver can take it from */
 static int set_driver(const char *bdf, const char *driver)
 {
 	char path[128], target[256];
@@ -65,7 +65,7 @@ static int set_driver(const char *bdf, const char *driver)
 	return strcmp(strrchr(target, '/') + 1, driver) ? -ENODEV : 0;
 }
 
-/* Bind this process: its number, and the registers in dev->bar */
+/* Bind this process. Returns the PASID, and maps the registers to dev->bar */
 static int sva_open(struct vfio_dev *dev, __u32 *pasid)
 {
 	char path[64];
@@ -85,7 +85,7 @@ static int sva_open(struct vfio_dev *dev, __u32 *pasid)
 	return 0;
 }
 
-/* Private memory, none of it there yet */
+/* Private memory, no page of it is present */
 static void *pages_new(unsigned int nr)
 {
 	void *pages = mmap(NULL, nr * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
@@ -126,7 +126,7 @@ static __u64 atc_hits(const struct vfio_dev *dev, unsigned int queue)
 	return queue_read64(dev, queue, PASID_TEST_Q_ATC_HITS);
 }
 
-/* Two devices to which this process is bound */
+/* Two devices that this process is bound to */
 FIXTURE(sva) {
 	struct vfio_dev dev[2];
 	__u32 pasid;
@@ -171,13 +171,13 @@ static int sva_take(FIXTURE_DATA(sva) *self)
 	return 0;
 }
 
-/* What fails in a setup leaves the devices to other tests: there is no teardown then */
+/* If setup fails, there is no teardown: give the devices back to other tests */
 static void sva_begin(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self)
 {
 	self->dev[0] = (struct vfio_dev)VFIO_DEV_CLOSED;
 	self->dev[1] = (struct vfio_dev)VFIO_DEV_CLOSED;
 	ASSERT_EQ(0, watch_begin(&self->watch));
-	/* Not skipped: nothing else would tell that SVA is never tested */
+	/* Not skipped: a skipped test would hide that SVA is never tested */
 	ASSERT_TRUE(has_first_level());
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->dev[0].bdf));
 	ASSERT_EQ(0, machine_find(ROLE_PASID_B, self->dev[1].bdf));
@@ -187,7 +187,7 @@ static void sva_begin(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self
 static void sva_end(struct __test_metadata *_metadata, FIXTURE_DATA(sva) *self)
 {
 	EXPECT_EQ(0, sva_give_back(self));
-	/* All but that of this process, whose mm lives */
+	/* All but the IOASID of this process, whose mm lives */
 	EXPECT_TRUE(wait_for(ioasid_count(NULL) <= self->watch.nr_ioasids + 1));
 	watch_end(_metadata, &self->watch);
 }
@@ -207,7 +207,7 @@ TEST_F(sva, dma_reaches_memory_by_virtual_address)
 	char *page = pages_new(1);
 
 	ASSERT_NE(NULL, page);
-	/* Untranslated requests cannot ask for a page */
+	/* Only translated requests can ask for a page */
 	*page = 1;
 	fill(&self->dev[0], TEST_QUEUE, self->pasid, page, REPEAT);
 	EXPECT_EQ(0, queue_wait_good(&self->dev[0], TEST_QUEUE, NR_TRANSFERS));
@@ -291,21 +291,21 @@ TEST_F(sva, address_without_memory_is_refused)
 	EXPECT_EQ(1, queue_read64(&self->dev[0], TEST_QUEUE, PASID_TEST_Q_PRI_INVALID));
 }
 
-/* A process that dies */
+/* A process that is killed */
 
 struct victim {
 	int pid;
 	int sock;
-	/* What it tells, in shared memory */
+	/* In shared memory */
 	struct victim_says {
 		int ret;
 		__u32 pasid;
-		unsigned int asked;	/* for pages */
-		bool full;		/* the queue */
+		unsigned int asked;	/* page requests */
+		bool full;		/* the page request queue */
 	} *says;
 };
 
-/* What it does to the memory that DMA goes to, until it is killed */
+/* What the process does until it is killed, while DMA goes to @pages */
 typedef void (*victim_fn)(const struct vfio_dev *dev, struct victim_says *says, char *pages);
 
 static void wait_for_signal(const struct vfio_dev *dev, struct victim_says *says, char *pages)
@@ -314,7 +314,7 @@ static void wait_for_signal(const struct vfio_dev *dev, struct victim_says *says
 		pause();
 }
 
-/* Each page is taken away again and again, and asked for again */
+/* Each page is removed again and again, so the devices request it again */
 static void take_pages_away(const struct vfio_dev *dev, struct victim_says *says, char *pages)
 {
 	for (;;)
@@ -341,7 +341,7 @@ static int victim_main(struct vfio_dev *dev, __u32 ctrl, victim_fn act, int sock
 		for (j = 0; ctrl && j < QUEUES; j++)
 			fill(&dev[i], j, says->pasid, pages + j * PAGE, ctrl);
 	}
-	/* The files, for one who is to hold them longer */
+	/* The test keeps the files, and with them the bindings */
 	says->ret = send_fds(sock, fds, 2);
 	if (says->ret)
 		return says->ret;
@@ -349,7 +349,7 @@ static int victim_main(struct vfio_dev *dev, __u32 ctrl, victim_fn act, int sock
 	return 0;
 }
 
-/* With its files, for the caller to close */
+/* Returns the files of the process, for the caller to close */
 static int victim_start(struct victim *victim, const struct vfio_dev *devs, __u32 ctrl,
 			victim_fn act, int fds[2])
 {
@@ -380,7 +380,7 @@ static void victim_end(struct victim *victim)
 	munmap(victim->says, PAGE);
 }
 
-/* What the trace shows of a number's end */
+/* The trace of an IOASID's end */
 #define TRACE	"/sys/kernel/tracing/instances/sva_test"
 
 static int trace_begin(__u32 pasid)
@@ -418,7 +418,7 @@ static bool trace_read(char *text, size_t size)
 	       !rmdir(TRACE);
 }
 
-/* What may come before the kill, other than marks, are many page requests */
+/* Print the trace, but not the many page requests before the kill */
 static void trace_tell(char *text)
 {
 	char *line, *end;
@@ -449,7 +449,7 @@ static unsigned int count_of(const char *text, const char *words)
 
 static char trace[16 << 20];
 
-/* Ends the trace */
+/* The trace has the words in this order. Ends the trace */
 #define EXPECT_TRACED(words)						\
 do {									\
 	const char *__missing;						\
@@ -462,7 +462,7 @@ do {									\
 	}								\
 } while (0)
 
-/* What its DMA is like when it is killed */
+/* A process that is killed in the middle of DMA of one kind */
 FIXTURE(killed) {
 	FIXTURE_DATA(sva) sva;
 	struct victim victim;
@@ -490,10 +490,9 @@ FIXTURE_VARIANT_ADD(killed, asking_for_pages) {
 	.act = take_pages_away,
 };
 
-/* A process with a number of its own, and DMA that goes on */
 static void killed_end(struct __test_metadata *_metadata, FIXTURE_DATA(killed) *self)
 {
-	/* If the test did not come that far: the driver waits for all files */
+	/* The test may have failed before its kill, and the driver waits for all files */
 	victim_kill(&self->victim);
 	close(self->fds[0]);
 	close(self->fds[1]);
@@ -526,7 +525,7 @@ FIXTURE_TEARDOWN(killed)
 	killed_end(_metadata, self);
 }
 
-/* Nobody who asks for the number gets it */
+/* The IOASID exists, and its id cannot be allocated */
 #define EXPECT_HELD(pasid)						\
 do {									\
 	char __line[512];						\
@@ -541,7 +540,7 @@ static void unbind(FIXTURE_DATA(killed) *self, unsigned int i)
 	self->fds[i] = -1;
 }
 
-/* The driver stops the queues, then it unbinds */
+/* The driver stops the queues before it unbinds */
 static bool wait_stopped(const struct vfio_dev *dev)
 {
 	return wait_for(!is_busy(dev, QUEUES - 1));
@@ -550,7 +549,7 @@ static bool wait_stopped(const struct vfio_dev *dev)
 static const char *const end_of_life[] = {
 	"signal_generate: sig=9", "sched_process_exit: comm=sva_test",
 	": reaped\n",
-	/* Of the IOTLB and of the device's TLB, for each of two devices */
+	/* The tags of IOTLB and device TLB, for each of two devices */
 	"cache_tag_unassign:", "cache_tag_unassign:",
 	"cache_tag_unassign:", "cache_tag_unassign:",
 	": the mm is let go\n", "ioasid_put: id=", "ioasid_recycle: id=", NULL
@@ -584,7 +583,7 @@ TEST_F(killed, id_stays_taken_while_a_device_or_the_mm_holds)
 	EXPECT_TRACED(end_of_life);
 }
 
-/* Nothing holds its files or its mm: exit does it all, while DMA goes on */
+/* Nobody else holds files or mm of the process: its exit unbinds, while DMA goes on */
 TEST_F(killed, exit_unbinds_and_recycles)
 {
 	unbind(self, 0);
@@ -596,7 +595,7 @@ TEST_F(killed, exit_unbinds_and_recycles)
 	EXPECT_QUIET(&self->sva.watch);
 }
 
-/* Page requests of ours, of a live process, are answered */
+/* Page requests of the test, which is alive, are answered */
 static void expect_page_requests_answered(struct __test_metadata *_metadata,
 					  const struct vfio_dev *dev, __u32 pasid)
 {
@@ -623,8 +622,9 @@ TEST_F(killed, dma_of_a_bound_process_is_refused_quietly)
 	for (i = 0; i < 2; i++)
 		for (j = 0; j < QUEUES; j++) {
 			/*
-			 * One who answers a page request may have the address
-			 * space for that long. Else it is gone by now.
+			 * The thread that answers a page request may hold the
+			 * address space for as long as that takes. Otherwise
+			 * the address space is gone by now.
 			 */
 			if (variant->ctrl & PRI)
 				EXPECT_EQ(0, queue_wait_failed(&dev[i], j, 1));
@@ -637,7 +637,7 @@ TEST_F(killed, dma_of_a_bound_process_is_refused_quietly)
 			EXPECT_EQ(good[i][j], queue_good(&dev[i], j));
 			EXPECT_EQ(hits[i][j], atc_hits(&dev[i], j));
 		}
-	/* The hardware refuses what it asks for, and goes on with others */
+	/* The hardware refuses its page requests, and answers those of others */
 	if (variant->ctrl & PRI) {
 		__u64 success = queue_read64(dev, 0, PASID_TEST_Q_PRI_SUCCESS);
 		__u64 invalid = queue_read64(dev, 0, PASID_TEST_Q_PRI_INVALID);
@@ -653,7 +653,7 @@ TEST_F(killed, dma_of_a_bound_process_is_refused_quietly)
 	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
 }
 
-/* The thread of the page request queue gets no CPU */
+/* The thread that reads the page request queue gets no CPU */
 
 #define STALLED_CPU	1
 
@@ -669,7 +669,7 @@ static int queue_thread(void)
 		return -errno;
 	while (pid < 0 && (entry = readdir(dir))) {
 		snprintf(path, sizeof(path), "/proc/%.10s/comm", entry->d_name);
-		/* irq/<nr>-dmar0-prq, cut */
+		/* irq/<nr>-dmar0-prq, truncated */
 		if (!read_file(path, comm, sizeof(comm)) && !strncmp(comm, "irq/", 4) &&
 		    strstr(comm, "-dmar0-p"))
 			pid = atoi(entry->d_name);
@@ -687,7 +687,7 @@ static int run_on(int pid, int cpu)
 	return sched_setaffinity(pid, sizeof(cpus), &cpus) ? -errno : 0;
 }
 
-/* Real-time, above it. Returns the process that has the CPU, which dies with us */
+/* A real-time child occupies the CPU of that thread. Returns the child, which dies with us */
 static int stall(void)
 {
 	struct sched_param param = { .sched_priority = 90 };
@@ -716,7 +716,7 @@ static int stall(void)
 	return ret ?: hog;
 }
 
-/* One request each, which waits for its answer */
+/* One page request of each queue waits for its answer */
 FIXTURE(queued) {
 	FIXTURE_DATA(sva) sva;
 	struct victim victim;
@@ -768,7 +768,7 @@ static bool is_waiting(const struct vfio_dev *dev, unsigned int queue)
 	return queue_read32(dev, queue, PASID_TEST_Q_STATUS) & PASID_TEST_STATUS_WAITING;
 }
 
-/* A process whose page requests, of both devices, are in the queue */
+/* A process whose page requests, from both devices, are in the queue */
 static void start_requests(struct __test_metadata *_metadata, FIXTURE_DATA(queued) *self)
 {
 	struct vfio_dev *dev = self->sva.dev;
@@ -793,11 +793,11 @@ static void expect_refused(struct __test_metadata *_metadata, FIXTURE_DATA(queue
 		}
 }
 
-/* The events of all of them, whatever has them in between */
+/* Other events may be in between */
 static const char *const end_with_requests[] = {
 	": requests are in the queue\n",
 	"signal_generate: sig=9",
-	/* Both devices are blocked together */
+	/* Both devices are blocked in one batch */
 	"qi_submit: pc_inv", "qi_submit: p_iotlb_inv",
 	"qi_submit: p_dev_tlb_inv", "qi_submit: p_dev_tlb_inv",
 	"sched_process_exit: comm=sva_test",
@@ -836,7 +836,7 @@ TEST_F(queued, request_of_a_dead_process_is_refused_quietly)
 	EXPECT_EQ(2 * QUEUES, count_of(trace, " blocked\n"));
 }
 
-/* Each costs those behind it one look and one response, whether its process lives or not */
+/* Each request, of a live or a dead process, delays the next by one look and one response */
 TEST_F(queued, request_of_a_dead_process_does_not_delay_others)
 {
 	struct vfio_dev *dev = self->sva.dev;
@@ -852,7 +852,7 @@ TEST_F(queued, request_of_a_dead_process_does_not_delay_others)
 	ASSERT_EQ(0, trace_begin(self->victim.says->pasid));
 	victim_kill(&self->victim);
 	stall_end(self);
-	/* The dead one is bound all the time */
+	/* The dead process is still bound */
 	for (i = 0; i < 2; i++) {
 		EXPECT_EQ(0, queue_wait_done(&dev[i], TEST_QUEUE));
 		EXPECT_EQ(1, queue_good(&dev[i], TEST_QUEUE));
@@ -861,7 +861,7 @@ TEST_F(queued, request_of_a_dead_process_does_not_delay_others)
 	}
 	expect_refused(_metadata, self);
 	EXPECT_HELD(self->victim.says->pasid);
-	/* The event comes when the request has been given on, so perhaps after the response */
+	/* The event may come after the response: wait for it */
 	EXPECT_TRUE(wait_for(!read_file(TRACE "/trace", trace, sizeof(trace)) &&
 			     count_of(trace, "prq_report:") >= 2 * QUEUES + 2));
 	ASSERT_TRUE(trace_read(trace, sizeof(trace)));
@@ -872,9 +872,9 @@ TEST_F(queued, request_of_a_dead_process_does_not_delay_others)
 }
 
 /*
- * An address that is not canonical is reported, by the IOMMU when the device
- * asks for the translation, and by the kernel when it finds the page request.
- * When it finds it the process is gone.
+ * An address that is not canonical is reported by the IOMMU, when the device asks
+ * for the translation, and by the kernel, when it reads the page request. Here the
+ * kernel reads the request after the process has died, and must be quiet.
  */
 TEST_F(queued, malformed_request_of_a_dead_process_is_refused_quietly)
 {
@@ -887,7 +887,7 @@ TEST_F(queued, malformed_request_of_a_dead_process_is_refused_quietly)
 	fill(dev, 0, self->victim.says->pasid, (void *)(1UL << 63), ATS | PRI);
 	EXPECT_TRUE(wait_for(is_waiting(dev, 0)));
 	EXPECT_TRUE(wait_for(!kmsg_read(self->sva.watch.kmsg, &found) && found.nr));
-	/* The rest of the report, which may be printed with delay */
+	/* The rest of the IOMMU's report, which may be printed with delay */
 	for (i = 0; i < 20 && found.nr; i++) {
 		sleep(3);
 		EXPECT_EQ(0, kmsg_read(self->sva.watch.kmsg, &found));
@@ -907,7 +907,7 @@ TEST_F(queued, malformed_request_of_a_dead_process_is_refused_quietly)
 	EXPECT_EQ(1, count_of(trace, " blocked\n"));
 }
 
-/* A queue that is stopped forgets its request, the IOMMU does not */
+/* A queue that is stopped forgets its page request, the IOMMU does not */
 static void ask_without_end(const struct vfio_dev *dev, struct victim_says *says, char *pages)
 {
 	unsigned int j;
@@ -919,7 +919,7 @@ static void ask_without_end(const struct vfio_dev *dev, struct victim_says *says
 		while (!is_waiting(dev, j) &&
 		       !queue_read64(dev, j, PASID_TEST_Q_PRI_SUCCESS))
 			;
-		/* The queue is full: success, on which it asks again */
+		/* If the page request queue is full, the answer is success: ask again */
 		if (queue_read64(dev, j, PASID_TEST_Q_PRI_SUCCESS)) {
 			says->full = true;
 			wait_for_signal(dev, says, pages);
@@ -940,8 +940,8 @@ TEST_F(queued, overflow_of_the_queue_is_survived)
 	TH_LOG("full after %u page requests", self->victim.says->asked);
 
 	/*
-	 * Its exit stops the queues of one device, unbinds, and waits for what
-	 * is queued before it does the same to the other.
+	 * The exit stops the queues of one device, unbinds, and waits for the
+	 * queued requests before it does the same to the other device.
 	 */
 	unbind_all(self);
 	kill(self->victim.pid, SIGKILL);
@@ -952,8 +952,8 @@ TEST_F(queued, overflow_of_the_queue_is_survived)
 	EXPECT_TRUE(wait_for(!ioasid_try(pasid)));
 
 	/*
-	 * The overflow is told, and nothing else. The last line has no end, and
-	 * is not there before the next one is.
+	 * Only the overflow is logged. The last line has no newline: it appears
+	 * with the next one.
 	 */
 	EXPECT_EQ(0, kmsg_say(KMSG_END));
 	EXPECT_EQ(0, kmsg_read(self->sva.watch.kmsg, &found));

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the IOMMU's IOTLB and the device's own TLB have cached, with DMA in
- * flight: from the moment that the call which takes memory or a number away has
- * returned, no transfer reaches memory through it.
+ * Translations that the IOTLB and the device's own TLB have cached: when unmap,
+ * free, detach or close has returned, no DMA in flight reaches memory through them.
  *
- * The proof is memory, which stays the process's own: it writes to a page when
- * the call has returned, and what it wrote is there to stay, while the device
- * goes on trying. That a device TLB is really in use, its own counters tell.
- * No test asserts a time.
+ * The proof is memory: the test writes to a page when the call has returned, and
+ * nothing changes that page while the device still tries. Counters of the device
+ * show that its TLB is really in use. No test asserts a time.
  *
  * The kernel logs each untranslated request that is refused while its IOASID is
  * active, and no translated one: the device only learns that it has no access. A
@@ -26,15 +24,15 @@
 
 #define COPY_IOVA	(IOVA + 0x800000)
 
-/* What the process writes: no word of a transfer is like it */
+/* The test writes this: no transfer writes such a word */
 #define CPU_BYTE		0x5a
 
 /* Time between two transfers of a queue: all queues of the device do DMA */
 #define LOOP_PERIOD_US	200
 
-/* Address spaces of one domain: some numbers, and DMA without PASID */
+/* Address spaces with the same page table: PASIDs, and DMA without PASID */
 #define NR_SPACES	4
-/* Each has a queue whose page is taken away, and one whose page stays */
+/* Each has a queue whose page is unmapped, and a queue whose page stays */
 #define VICTIM(space)	(space)
 #define KEPT(space)	(NR_SPACES + (space))
 
@@ -55,7 +53,7 @@ static __u64 ats_refused(const struct vfio_dev *dev, unsigned int queue)
 	return queue_read64(dev, queue, PASID_TEST_Q_ATS_REFUSED);
 }
 
-/* The queue has its transfers from the device's TLB, without asking the IOMMU */
+/* Transfers of the queue use the device's TLB, without a request to the IOMMU */
 static bool uses_tlb(const struct vfio_dev *dev, unsigned int queue)
 {
 	__u64 hits = atc_hits(dev, queue);
@@ -63,7 +61,7 @@ static bool uses_tlb(const struct vfio_dev *dev, unsigned int queue)
 	return wait_for(atc_hits(dev, queue) >= hits + NR_TRANSFERS);
 }
 
-/* Its requests are of the kind that it was told to make, by its own count */
+/* The queue makes requests of the kind that @ctrl asks for, as it counts them */
 static bool does_as_told(const struct vfio_dev *dev, unsigned int queue, __u32 ctrl)
 {
 	if (ctrl & PASID_TEST_CTRL_ATS)
@@ -71,7 +69,7 @@ static bool does_as_told(const struct vfio_dev *dev, unsigned int queue, __u32 c
 	return !atc_hits(dev, queue) && !queue_read64(dev, queue, PASID_TEST_Q_ATS_REQUESTS);
 }
 
-/* The process writes to a page that the device must leave alone from now on */
+/* The test writes to a page that the device must not change from now on */
 static void overwrite(struct still *still, void *page)
 {
 	memset(page, CPU_BYTE, PAGE);
@@ -80,9 +78,9 @@ static void overwrite(struct still *still, void *page)
 }
 
 /*
- * The call that takes a page away from @nr queues has returned: no transfer
- * succeeds any more, however often each of them tries, and the page stays as the
- * process has it.
+ * A call has ended the access of @nr queues to a page, and returned: no transfer
+ * succeeds any more, however often each queue tries, and the page keeps what the
+ * test writes there.
  */
 static int stays_unreachable(const struct vfio_dev *dev, unsigned int queue, unsigned int nr,
 			     void *page)
@@ -91,7 +89,7 @@ static int stays_unreachable(const struct vfio_dev *dev, unsigned int queue, uns
 	unsigned int i;
 	int ret = 0;
 
-	/* What they count now is the end of it, so it comes first */
+	/* Nothing may be counted after the call, so read the counters first */
 	for (i = 0; i < nr; i++)
 		still_take(&still[i], dev, queue + i, page);
 	for (i = 0; i < nr; i++)
@@ -101,7 +99,7 @@ static int stays_unreachable(const struct vfio_dev *dev, unsigned int queue, uns
 	return ret;
 }
 
-/* Memory is taken away from the domain, while the numbers stay */
+/* Memory is unmapped, while the IOASIDs stay attached */
 
 #define NR_PAGES	520
 
@@ -109,7 +107,7 @@ FIXTURE(unmap) {
 	struct watch watch;
 	struct vfio_dev dev;
 	char *pages;		/* what is unmapped */
-	char *kept;		/* one for each space */
+	char *kept;		/* one page for each space */
 	int fd;
 };
 
@@ -161,7 +159,7 @@ FIXTURE_SETUP(unmap)
 		queue_fill_loop(&self->dev, KEPT(i), space_pasid(i), kept_iova(i), PATTERN,
 				LOOP_PERIOD_US, variant->ctrl);
 	}
-	/* What is logged of an untranslated request, vfio_test asserts */
+	/* vfio_test asserts what is logged of an untranslated request */
 	if (!(variant->ctrl & PASID_TEST_CTRL_ATS))
 		loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
 }
@@ -181,7 +179,7 @@ FIXTURE_TEARDOWN(unmap)
 	expect_clean(_metadata, &self->watch);
 }
 
-/* DMA to the page by all address spaces at once, from what is cached of it */
+/* DMA to the page from all address spaces, with cached translations */
 static void start_victims(struct __test_metadata *_metadata, FIXTURE_DATA(unmap) *self,
 			  const FIXTURE_VARIANT(unmap) *variant, unsigned int page)
 {
@@ -221,8 +219,8 @@ TEST_F(unmap, ends_dma_of_all_ioasids_before_returning)
 }
 
 /*
- * Ranges that are no power of two, or not aligned to one, are flushed by a mask
- * that covers more. The first and the last page are the ones that it may miss.
+ * A range whose size or alignment is no power of two is flushed by a mask that
+ * covers more. A wrong mask misses the first or the last page.
  */
 TEST_F(unmap, ends_dma_to_the_ends_of_any_range)
 {
@@ -254,7 +252,7 @@ TEST_F(unmap, ends_dma_to_the_ends_of_any_range)
 	}
 }
 
-/* Numbers that are attached no more, or parked, are not all that an unmap looks at */
+/* After detaches and a free, an unmap still flushes the other PASIDs */
 TEST_F(unmap, ends_dma_of_the_remaining_ioasids)
 {
 	const __u32 first = ID + NR_SPACES;
@@ -273,7 +271,7 @@ TEST_F(unmap, ends_dma_of_the_remaining_ioasids)
 	EXPECT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES, self->pages));
 }
 
-/* Of the same container, with a number of its own and with none */
+/* Both in one container, the second with another IOASID, and without PASID */
 TEST_F(unmap, ends_dma_of_two_devices_before_returning)
 {
 	const __u32 id = ID + NR_SPACES;
@@ -308,7 +306,7 @@ TEST_F(unmap, ends_dma_of_two_devices_before_returning)
 #define VTD		"/sys/kernel/debug/iommu/intel/"
 #define HUGE_SIZE	(512 * PAGE)
 
-/* Memory of one huge page */
+/* Memory that is one huge page */
 static char *huge_new(void)
 {
 	char *memory, *huge, smaps[256];
@@ -331,7 +329,7 @@ static char *huge_new(void)
 	return kb ? huge : NULL;
 }
 
-/* Whether the page table of number ID, as VT-d shows it, has an entry that begins there */
+/* Whether VT-d's debugfs shows an entry for @iova in the page table of ID */
 static bool is_mapped(const struct vfio_dev *dev, __u64 iova)
 {
 	static char text[1 << 20];
@@ -358,7 +356,7 @@ TEST_F(unmap, of_a_huge_page_ends_dma_to_both_ends)
 			ASSERT_TRUE(does_as_told(&self->dev, VICTIM(i), variant->ctrl));
 		}
 		ASSERT_TRUE(is_filled(huge + page * PAGE, PATTERN));
-		/* One entry of the page table */
+		/* A single entry of the page table */
 		ASSERT_TRUE(is_mapped(&self->dev, IOVA));
 		ASSERT_FALSE(is_mapped(&self->dev, IOVA + PAGE));
 		ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, HUGE_SIZE));
@@ -370,7 +368,7 @@ TEST_F(unmap, of_a_huge_page_ends_dma_to_both_ends)
 	}
 }
 
-/* The neighbours of what is unmapped, within the mask that the flush covers */
+/* The neighbours of an unmapped page, within the mask that the flush covers */
 TEST_F(unmap, of_a_page_leaves_the_neighbours_alone)
 {
 	struct still still;
@@ -397,7 +395,7 @@ TEST_F(unmap, of_a_page_leaves_the_neighbours_alone)
 	EXPECT_EQ(0, still_check(&still, &self->dev, VICTIM(1), self->pages + PAGE, NR_REFUSED));
 }
 
-/* A secret that is written to the page then does not come out anywhere */
+/* A secret that is written to the page after the unmap does not leak */
 TEST_F(unmap, ends_reads_before_returning)
 {
 	struct still still[NR_SPACES];
@@ -423,7 +421,7 @@ TEST_F(unmap, ends_reads_before_returning)
 					 self->pages + (i + 1) * PAGE, NR_REFUSED));
 }
 
-/* What is mapped at the address next is what the device gets, not the old page */
+/* The device reaches the page that is mapped next, not the old one */
 TEST_F(unmap, and_map_lead_to_the_new_page)
 {
 	int i;
@@ -445,7 +443,7 @@ TEST_F(unmap, and_map_lead_to_the_new_page)
 	EXPECT_EQ(0, memcmp(self->pages, self->pages + PAGE, PAGE));
 }
 
-/* A number is taken away, while its memory stays mapped */
+/* An IOASID is freed or detached, while its memory stays mapped */
 
 FIXTURE(devtlb) {
 	struct watch watch;
@@ -485,11 +483,11 @@ static void use_tlb(struct __test_metadata *_metadata, struct vfio_dev *dev, uns
 			PASID_TEST_CTRL_ATS);
 	ASSERT_EQ(0, queue_wait_good(dev, queue, NR_TRANSFERS));
 	ASSERT_TRUE(uses_tlb(dev, queue));
-	/* All but the first one, which filled it */
+	/* The first transfer filled the TLB */
 	ASSERT_EQ(1, queue_read64(dev, queue, PASID_TEST_Q_ATS_REQUESTS));
 }
 
-/* From the end of the call on, the device asks, and gets nothing */
+/* The call has returned: the device asks for translations, and is refused */
 static void expect_unusable(struct __test_metadata *_metadata, struct vfio_dev *dev,
 			    unsigned int queue, void *page)
 {
@@ -560,7 +558,7 @@ TEST_F(devtlb, is_of_no_use_after_close_of_the_set)
 	struct vfio_dev *devs[] = { &self->dev, &self->other_dev };
 	unsigned int i;
 
-	/* Of two devices, each with numbers of its own and one without PASID */
+	/* Two devices, each with several PASIDs, and with DMA without PASID */
 	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, dup(self->dev.container)));
 	ASSERT_EQ(1, machine_has_ats(self->other_dev.bdf));
 	for (i = 0; i < 2 * nr; i++) {
@@ -586,19 +584,19 @@ TEST_F(devtlb, is_of_no_use_after_close_of_the_set)
 	}
 }
 
-/* The hardware is waited for by whoever submits something to it */
+/* The CPU that submits invalidations waits for the hardware */
 
 #define TRACING		"/sys/kernel/tracing"
 #define WAITS		TRACING "/instances/tlb_test"
-#define NUMBERS		100
-/* The op takes so many at a time */
+#define NR_IOASIDS	100
+/* Attachments that are blocked with one wait */
 #define BATCH		32
 
 static int waits_begin(void)
 {
 	char filter[32];
 
-	/* What a test has left that did not come to its end */
+	/* Remove the leftovers of a test that failed */
 	rmdir(WAITS);
 	write_file(TRACING "/kprobe_events", "-:tlb_test/wait");
 	if (mkdir(WAITS, 0700))
@@ -609,7 +607,7 @@ static int waits_begin(void)
 	       write_file(WAITS "/events/tlb_test/wait/enable", "1");
 }
 
-/* How many there were; negative: could not be told */
+/* Returns the number of waits, or a negative errno */
 static int waits_end(void)
 {
 	static char text[1 << 20];
@@ -628,19 +626,19 @@ static int waits_end(void)
 	return ret ?: nr;
 }
 
-/* Of two devices, each with a page table of its own, in turn */
+/* Two devices in turn, each with its own page table */
 TEST_F(devtlb, close_of_the_set_waits_once_for_each_batch)
 {
 	struct vfio_dev *devs[] = { &self->dev, &self->other_dev };
 	unsigned int i;
 
 	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, -1));
-	for (i = 0; i < NUMBERS; i++)
+	for (i = 0; i < NR_IOASIDS; i++)
 		attach(_metadata, self, devs[i % 2], ID + i, TAGGED);
 	ASSERT_EQ(0, waits_begin());
 	close(self->fd);
 	self->fd = -1;
-	EXPECT_EQ((NUMBERS + BATCH - 1) / BATCH, waits_end());
+	EXPECT_EQ((NR_IOASIDS + BATCH - 1) / BATCH, waits_end());
 }
 
 TEST_F(devtlb, free_of_an_ioasid_waits_once)
@@ -652,7 +650,7 @@ TEST_F(devtlb, free_of_an_ioasid_waits_once)
 	EXPECT_EQ(1, waits_end());
 }
 
-/* Not of a parked number, so what the device tries then may be logged */
+/* The IOASID is active, so faults after the detach may be logged */
 TEST_F(devtlb, is_of_no_use_after_detach)
 {
 	attach(_metadata, self, &self->dev, ID, TAGGED);
@@ -662,7 +660,7 @@ TEST_F(devtlb, is_of_no_use_after_detach)
 	expect_unusable(_metadata, &self->dev, 0, self->pages);
 }
 
-/* The address is looked up anew in the memory of the number's next owner */
+/* The next owner of the id maps other memory at the same address */
 TEST_F(devtlb, does_not_lead_the_next_owner_to_old_memory)
 {
 	char *next = memory_new(1);

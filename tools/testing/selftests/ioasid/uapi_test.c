@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/ioasid without a device: sets, numbers, quota, files that are passed on,
- * and every way to get a command wrong. Built for both ABIs.
+ * /dev/ioasid without a device: sets, ids, quota, files that are passed on, and
+ * malformed commands. Built for both ABIs.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -68,7 +68,7 @@ TEST_F(node, takes_no_ioctl_when_opened_with_o_path)
 	EXPECT_EQ(0, close(fd));
 }
 
-/* One set, and a second one to be a stranger */
+/* Two unrelated sets */
 FIXTURE(set) {
 	int fd;
 	int other;
@@ -89,7 +89,7 @@ FIXTURE_TEARDOWN(set)
 {
 	close(self->fd);
 	close(self->other);
-	/* Whatever the test did, nothing of it is left */
+	/* No IOASID of the test is left */
 	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->count));
 }
 
@@ -345,7 +345,7 @@ TEST_F(set, child_shares_an_inherited_set)
 	}
 	ASSERT_EQ(0, reap(child));
 	EXPECT_EQ(-ENOENT, state_of(self->fd, BASE));
-	/* The child's exit was not the last close */
+	/* The exit of the child was not the last close */
 	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, BASE + 1));
 }
 
@@ -416,10 +416,10 @@ TEST_F(set, file_passed_over_a_socket_is_the_same_set)
 		send_byte(sock[1]);
 		if (wait_byte(go[0]))
 			_exit(4);
-		/* The sender has closed it meanwhile */
+		/* The sender has closed its file */
 		_exit(state_of(fd, BASE) == IOASID_STATE_ACTIVE ? 0 : 5);
 	}
-	/* A child that fails is the end of file */
+	/* If the child fails, reads find the end of file */
 	close(sock[1]);
 	fd = ioasid_open();
 	ASSERT_LE(0, fd);
@@ -431,7 +431,7 @@ TEST_F(set, file_passed_over_a_socket_is_the_same_set)
 	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
 	ASSERT_EQ(0, send_byte(go[1]));
 	EXPECT_EQ(0, reap(child));
-	/* That was the last close */
+	/* The exit of the child was the last close */
 	EXPECT_EQ(0, ioasid_try(BASE));
 	EXPECT_EQ(0, ioasid_try(BASE + 1));
 }
@@ -474,11 +474,11 @@ TEST_F(set, file_in_a_cycle_of_sockets_gives_all_ids_back)
 	EXPECT_EQ(-ENOSPC, ioasid_try(BASE));
 	ASSERT_EQ(0, close(sock[0]));
 	ASSERT_EQ(0, close(sock[1]));
-	/* Nobody but the garbage collector can reach it now, which comes when others close */
+	/* Only the garbage collector can reach the file now. It runs when sockets are closed */
 	EXPECT_TRUE(wait_for(!close_some_socket() && !ioasid_try(BASE)));
 }
 
-/* Have a child exec this program, and give its pid when that runs */
+/* A child that has exec()ed this program. Returns its pid, or -1 */
 static pid_t exec_child(int flags)
 {
 	char arg[16];
@@ -543,7 +543,7 @@ TEST_F(set, knows_no_other_ioctl)
 			TH_LOG("nr %#x", nr);
 		}
 	}
-	/* The right numbers of the wrong type, direction or size */
+	/* Known commands with the wrong type, direction or size */
 	for (i = 0; i < ARRAY_SIZE(known); i++) {
 		nr = _IOC_NR(known[i]);
 		EXPECT_EQ(-ENOTTY, do_ioctl(self->fd, _IO(IOASID_TYPE + 1, nr), &info));
@@ -569,15 +569,15 @@ TEST_F(set, cannot_be_read_written_mapped_or_seeked)
 	EXPECT_EQ(ESPIPE, errno);
 }
 
-/* Threads that allocate and free in one small range, of one set or of two */
+/* Threads that allocate and free in one small range, in one set or in two */
 
 #define RACE_THREADS	4
 #define RACE_LOOPS	2000
-#define RACE_NUMBERS	6
+#define RACE_IDS	6
 
 static struct {
 	pthread_barrier_t start;
-	int taken[RACE_NUMBERS];
+	int taken[RACE_IDS];
 	int failures;
 	int allocations;
 } race;
@@ -588,10 +588,10 @@ static void *race_thread(void *arg)
 
 	pthread_barrier_wait(&race.start);
 	for (i = 0; i < RACE_LOOPS; i++) {
-		id = ioasid_alloc(fd, BASE, BASE + RACE_NUMBERS - 1);
+		id = ioasid_alloc(fd, BASE, BASE + RACE_IDS - 1);
 		if (id == -ENOSPC)
 			continue;
-		if (id < BASE || id >= BASE + RACE_NUMBERS ||
+		if (id < BASE || id >= BASE + RACE_IDS ||
 		    __sync_fetch_and_add(&race.taken[id - BASE], 1)) {
 			__sync_fetch_and_add(&race.failures, 1);
 			break;
@@ -642,13 +642,13 @@ TEST_F(set, threads_with_two_sets_never_get_one_id_twice)
 	EXPECT_EQ(0, active_of(self->other));
 }
 
-/* All threads try to free the same numbers: each goes once */
+/* All threads try to free the same IOASIDs */
 
-#define FREE_NUMBERS 200
+#define FREE_IDS 200
 
 static struct {
 	pthread_barrier_t start;
-	int freed[FREE_NUMBERS];
+	int freed[FREE_IDS];
 	int failures;
 } free_race;
 
@@ -657,7 +657,7 @@ static void *free_thread(void *arg)
 	int fd = *(int *)arg, i, ret;
 
 	pthread_barrier_wait(&free_race.start);
-	for (i = 0; i < FREE_NUMBERS; i++) {
+	for (i = 0; i < FREE_IDS; i++) {
 		ret = ioasid_free(fd, BASE + i);
 		if (!ret)
 			__sync_fetch_and_add(&free_race.freed[i], 1);
@@ -672,7 +672,7 @@ TEST_F(set, threads_freeing_one_ioasid_leave_nothing)
 	pthread_t threads[RACE_THREADS];
 	int i;
 
-	for (i = 0; i < FREE_NUMBERS; i++)
+	for (i = 0; i < FREE_IDS; i++)
 		ASSERT_EQ(BASE + i, ioasid_alloc(self->fd, BASE + i, BASE + i));
 	ASSERT_EQ(0, pthread_barrier_init(&free_race.start, NULL, RACE_THREADS));
 	for (i = 0; i < RACE_THREADS; i++)
@@ -680,15 +680,15 @@ TEST_F(set, threads_freeing_one_ioasid_leave_nothing)
 	for (i = 0; i < RACE_THREADS; i++)
 		pthread_join(threads[i], NULL);
 	EXPECT_EQ(0, free_race.failures);
-	for (i = 0; i < FREE_NUMBERS; i++) {
-		/* Those that came at the same moment may all have found it */
+	for (i = 0; i < FREE_IDS; i++) {
+		/* Concurrent frees of one IOASID may all succeed */
 		EXPECT_LE(1, free_race.freed[i]);
 		EXPECT_EQ(0, ioasid_try(BASE + i));
 	}
 	EXPECT_EQ(0, active_of(self->fd));
 }
 
-/* Sets of a small quota */
+/* Sets with a small quota */
 
 #define QUOTA 4
 
@@ -860,7 +860,7 @@ static void command_begin(struct __test_metadata *_metadata, FIXTURE_DATA(comman
 static void command_end(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self)
 {
 	close(self->fd);
-	/* No id is leaked */
+	/* No id has leaked */
 	EXPECT_EQ(0, ioasid_try(BASE));
 	EXPECT_EQ(0, ioasid_try(BASE + 1));
 }
@@ -895,7 +895,7 @@ static void command_undo(struct __test_metadata *_metadata, FIXTURE_DATA(command
 
 int main(int argc, char **argv)
 {
-	/* The child of exec_child() */
+	/* The program that exec_child() runs */
 	if (argc == 3 && !strcmp(argv[1], PAUSE_ARG)) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		send_byte(atoi(argv[2]));

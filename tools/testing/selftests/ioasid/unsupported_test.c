@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Machines that cannot block the DMA of single PASIDs: VT-d in legacy mode, and
- * no IOMMU at all. Numbers are to be had there too, and nothing can be attached
- * to them.
+ * Machines that cannot block the DMA of single PASIDs: VT-d in legacy mode, and no
+ * IOMMU at all. IOASIDs can be allocated there too, and attaches are refused.
  *
- * Each fixture is for one machine, and fails on every other. The init script
- * runs the one that its job names.
+ * Each fixture is for one machine, and fails on every other. The init script runs
+ * the fixture that its job names.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -59,8 +58,8 @@ static int entries_of(const char *path)
 	return nr;
 }
 
-/* What a number of its own is like, that nothing is attached to, from its birth to its end */
-static void expect_numbers_work(struct __test_metadata *_metadata)
+/* Everything that needs no attachment works */
+static void expect_ioasids_work(struct __test_metadata *_metadata)
 {
 	int fd, other;
 
@@ -82,7 +81,7 @@ static void expect_numbers_work(struct __test_metadata *_metadata)
 	close(fd);
 }
 
-/* The device refuses, and the number is as it was */
+/* The attach is refused, and the IOASID has not changed */
 static void expect_refused(struct __test_metadata *_metadata, int device, int fd, __u32 flags)
 {
 	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(device, fd, ID, flags));
@@ -92,7 +91,7 @@ static void expect_refused(struct __test_metadata *_metadata, int device, int fd
 	EXPECT_NO_HOLDER(fd, ID);
 }
 
-/* VT-d in legacy mode: DMA is translated, and by device only */
+/* VT-d in legacy mode translates DMA by device only */
 
 FIXTURE(legacy) {
 	struct vfio_dev dev;
@@ -132,10 +131,10 @@ FIXTURE_TEARDOWN(legacy)
 TEST_F(legacy, mode_allocates_ioasids)
 {
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
-	expect_numbers_work(_metadata);
+	expect_ioasids_work(_metadata);
 }
 
-/* Nor does it become blocked, when a number that could not be attached is freed */
+/* Nor does a free of an IOASID, that could not be attached, block the DMA */
 TEST_F(legacy, mode_refuses_attachments_and_leaves_dma_alone)
 {
 	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
@@ -156,32 +155,32 @@ TEST_F(legacy, mode_refuses_attachments_of_a_device_without_pasid)
 	expect_refused(_metadata, self->dev.device, self->fd, FLAG_NO_PASID);
 }
 
-/* No IOMMU: VFIO has devices only when told to do without, and is not safe then */
+/* No IOMMU: VFIO has devices only in its unsafe mode */
 
 #define NOIOMMU	"/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
 #define SLOT	"/sys/bus/pci/slots/1"
 #define VFIO_PCI "/sys/bus/pci/drivers/vfio-pci"
 
 FIXTURE(noiommu) {
-	int numbers;
+	int nr_ioasids;
 };
 
 FIXTURE_SETUP(noiommu)
 {
 	EXPECT_EQ(0, entries_of("/sys/class/iommu"));
 	ASSERT_EQ(0, entries_of("/sys/kernel/iommu_groups"));
-	self->numbers = ioasid_count(NULL);
-	ASSERT_LE(0, self->numbers);
+	self->nr_ioasids = ioasid_count(NULL);
+	ASSERT_LE(0, self->nr_ioasids);
 }
 
 FIXTURE_TEARDOWN(noiommu)
 {
-	EXPECT_EQ(self->numbers, ioasid_count(NULL));
+	EXPECT_EQ(self->nr_ioasids, ioasid_count(NULL));
 }
 
 TEST_F(noiommu, machine_allocates_ioasids)
 {
-	expect_numbers_work(_metadata);
+	expect_ioasids_work(_metadata);
 }
 
 TEST_F(noiommu, machine_has_no_device_for_vfio)
@@ -189,7 +188,7 @@ TEST_F(noiommu, machine_has_no_device_for_vfio)
 	char bdf[BDF_SIZE];
 
 	EXPECT_EQ(-ENODEV, machine_find(ROLE_PASID_A, bdf));
-	/* The container's file is all that there is */
+	/* Only the file of the container is there */
 	EXPECT_EQ(-ENOENT, entries_of("/dev/vfio/devices"));
 	EXPECT_EQ(1, entries_of("/dev/vfio"));
 }
@@ -207,7 +206,7 @@ TEST_F(noiommu, mode_of_vfio_refuses_attachments)
 	ASSERT_EQ(ID, ioasid_alloc(fd, ID, ID));
 
 	ASSERT_EQ(0, write_file(NOIOMMU, "Y"));
-	/* The init script has said which driver it is to have */
+	/* The init script has set driver_override */
 	EXPECT_EQ(0, write_file("/sys/bus/pci/drivers_probe", dev.bdf));
 	dev.group = open("/dev/vfio/noiommu-0", O_RDWR | O_CLOEXEC);
 	EXPECT_LE(0, dev.group);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VFIO as a holder of numbers, with a device that really does DMA: who lets it
- * reach memory, what ends it, who holds what for how long, and that the kernel
- * log stays quiet meanwhile.
+ * VFIO as a holder of IOASIDs, with a device that really does DMA: attach lets DMA
+ * reach memory, free and close block DMA, and each file holds the IOASID until it
+ * is closed.
  *
- * Every test is quiet unless it says otherwise by loud_begin(): a line about a
- * DMA fault in the kernel log fails it. No test asserts a time.
+ * Every test is quiet except between loud_begin() and loud_end(): a line about a
+ * DMA fault in the kernel log fails the test. No test asserts a time.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -24,12 +24,12 @@
 
 #define NEXT_PATTERN	0x2222000000000000ULL
 
-/* Between two transfers of a queue that finds even a short window */
+/* Time between two transfers of a queue that must find even a short window */
 #define BUSY_PERIOD_US	20
 
 /*
- * A device with a mapping, a set with one number. Nothing is attached yet. Each
- * test runs for DMA with a PASID and without.
+ * A device with mapped memory, and a set with one IOASID. Nothing is attached yet.
+ * Each test runs for DMA with a PASID and for DMA without.
  */
 FIXTURE(dma) {
 	struct watch watch;
@@ -37,7 +37,7 @@ FIXTURE(dma) {
 	void *page;
 	int fd;
 	int quota;
-	/* For those tests that want more */
+	/* For the tests that need more */
 	struct vfio_dev other_dev;
 	void *other_page;
 	int other_fd;
@@ -96,7 +96,7 @@ static void start(struct __test_metadata *_metadata, FIXTURE_DATA(dma) *self,
 	ASSERT_TRUE(is_filled(self->page, PATTERN));
 }
 
-/* The same with DMA of the other kind, under a number of its own or none */
+/* DMA of the other kind: under OTHER_ID, or without PASID and under no IOASID */
 static void start_other_kind(struct __test_metadata *_metadata, FIXTURE_DATA(dma) *self,
 			     const FIXTURE_VARIANT(dma) *variant)
 {
@@ -274,7 +274,7 @@ TEST_F(dma, free_blocks_reads)
 	EXPECT_DMA(&self->dev, QUEUE);
 	EXPECT_EQ(PATTERN, queue_read64(&self->dev, QUEUE, PASID_TEST_Q_RESULT));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	/* A transfer that got through would see this */
+	/* A read that is not blocked would find this */
 	*(__u64 *)self->page = NEXT_PATTERN;
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	EXPECT_NE(NEXT_PATTERN, queue_read64(&self->dev, QUEUE, PASID_TEST_Q_RESULT));
@@ -291,7 +291,7 @@ TEST_F(dma, close_of_the_set_blocks_dma_before_returning)
 	self->fd = -1;
 }
 
-/* The owner is another process, which attaches what this one has opened */
+/* The owner is another process, which attaches the device that this process opened */
 TEST_F(dma, owner_death_blocks_dma)
 {
 	int ready[2];
@@ -344,8 +344,8 @@ TEST_F(dma, only_the_last_close_of_a_set_blocks_dma)
 }
 
 /*
- * From the first moment of blocking no fault is logged, and no moment is left
- * in which one could: transfers that follow each other closely would find it.
+ * From its first moment, a block is quiet: frequent transfers would find any window
+ * in which DMA is blocked and faults are logged.
  */
 TEST_F(dma, free_logs_no_fault_in_many_rounds)
 {
@@ -353,7 +353,7 @@ TEST_F(dma, free_logs_no_fault_in_many_rounds)
 
 	for (i = 0; i < 20; i++) {
 		if (variant->flags & FLAG_NO_PASID && i) {
-			/* Blocked for good in this container */
+			/* Blocked for as long as the group is in this container */
 			vfio_close(&self->dev);
 			ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
 			ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
@@ -428,7 +428,7 @@ TEST_F(dma, free_blocks_all_devices_of_the_ioasid)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	EXPECT_NO_DMA(&self->other_dev, QUEUE, self->other_page);
 
-	/* Each holder lets go when it likes, the last one recycles */
+	/* Each holder releases at its own time, the last one recycles */
 	vfio_close_device(&self->dev);
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
@@ -449,7 +449,7 @@ TEST_F(dma, reset_keeps_dma_blocked)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
 
-	/* The device itself is able to */
+	/* The device itself still works */
 	queue_fill_repeat(&self->dev, OTHER_QUEUE,
 			  pasid_of(variant->flags ^ FLAG_NO_PASID, OTHER_ID), OTHER_IOVA, PATTERN,
 			  PERIOD_US);
@@ -480,7 +480,7 @@ TEST_F(dma, map_and_unmap_while_parked_keep_dma_blocked)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-/* An invalidation of its TLB has to be answered, whatever its user wants */
+/* The device has to answer invalidations of its TLB, so it must stay in D0 */
 TEST_F(dma, attached_device_stays_awake)
 {
 	open_other_dev(_metadata, self);
@@ -498,7 +498,7 @@ TEST_F(dma, attached_device_stays_awake)
 	EXPECT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
 	EXPECT_EQ(0, vfio_power_state(self->other_dev.device));
 	EXPECT_DMA(&self->other_dev, QUEUE);
-	/* Parked or not */
+	/* Also while the IOASID is parked */
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
 	EXPECT_EQ(0, vfio_power_state(self->other_dev.device));
@@ -517,11 +517,11 @@ TEST_F(dma, attached_device_is_not_suspended)
 	open_other_dev(_metadata, self);
 	ASSERT_EQ(0, vfio_low_power(dev->device, true));
 	EXPECT_TRUE(wait_for(machine_is_suspended(dev->bdf)));
-	/* An ioctl wakes it, and the attachment keeps it awake */
+	/* An ioctl wakes the device, and the attachment keeps it awake */
 	ASSERT_EQ(0, vfio_attach(dev->device, self->fd, ID, variant->flags));
 	EXPECT_EQ(-EEXIST, vfio_attach(dev->device, self->fd, ID, variant->flags));
 	EXPECT_EQ(-ENOENT, vfio_detach(dev->device, OTHER_ID, variant->flags));
-	/* As long as it takes to suspend one */
+	/* Longer than a suspend takes */
 	sleep(1);
 	EXPECT_FALSE(machine_is_suspended(dev->bdf));
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
@@ -543,7 +543,7 @@ TEST_F(dma, close_lets_an_attached_device_suspend)
 	EXPECT_TRUE(wait_for(machine_is_suspended(bdf)));
 }
 
-/* Not quiet: the number is active, its owner shall see what the device does */
+/* Not quiet: faults under an active IOASID are for its owner to see */
 
 TEST_F(dma, fault_of_an_active_ioasid_is_logged)
 {
@@ -568,7 +568,7 @@ TEST_F(dma, unmap_ends_dma_before_returning)
 	EXPECT_LE(1, loud_end(&self->watch));
 }
 
-/* The life of a parked number */
+/* The life of a parked IOASID */
 
 TEST_F(dma, parked_id_is_not_allocated)
 {
@@ -599,7 +599,7 @@ TEST_F(dma, debugfs_lists_a_parked_ioasid_with_the_holder)
 	snprintf(expected, sizeof(expected), "%u active refs 2 attachments 1 %s:%s by vfio ", ID,
 		 self->dev.bdf, variant->flags & FLAG_NO_PASID ? "no_pasid" : "tagged");
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
-	/* The rest is observe_test's */
+	/* observe_test looks at the rest of the line */
 	EXPECT_EQ(0, strncmp(expected, line, strlen(expected))) {
 		TH_LOG("%s", line);
 	}
@@ -608,7 +608,7 @@ TEST_F(dma, debugfs_lists_a_parked_ioasid_with_the_holder)
 	snprintf(expected, sizeof(expected), "%u parked refs 1 attachments 1 %s:%s by vfio ", ID,
 		 self->dev.bdf, variant->flags & FLAG_NO_PASID ? "no_pasid" : "tagged");
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
-	/* The rest is observe_test's */
+	/* observe_test looks at the rest of the line */
 	EXPECT_EQ(0, strncmp(expected, line, strlen(expected))) {
 		TH_LOG("%s", line);
 	}
@@ -684,7 +684,7 @@ TEST_F(dma, close_of_the_device_recycles_a_parked_ioasid)
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
-	/* It never stops trying, and that stays quiet to the end */
+	/* The device still tries, quietly */
 	vfio_close_device(&self->dev);
 	EXPECT_EQ(0, ioasid_try(ID));
 	EXPECT_EQ(-ENOENT, state_of(self->fd, ID));
@@ -767,7 +767,7 @@ TEST_F(dma, next_owner_of_an_id_reaches_only_its_own_memory)
 	vfio_close(&self->dev);
 	memcpy(old, self->page, PAGE);
 
-	/* Same device, same number, same address, other memory */
+	/* Same device, same id, same address, other memory */
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->other_page, IOVA, PAGE));
 	self->fd = ioasid_open();
@@ -785,7 +785,7 @@ TEST_F(dma, next_owner_of_an_id_reaches_only_its_own_memory)
 
 /* Processes */
 
-/* What the owner in another process does, and passes on */
+/* An owner in another process, which passes its device on to the test */
 static int owner_main(__u32 flags, void *page, int sock)
 {
 	struct vfio_dev dev;
@@ -937,11 +937,11 @@ TEST_F(dma, every_order_of_closes_ends_dma_and_leaves_nothing)
 	}
 }
 
-/* Threads that do all of it at once, while the device's other kind of DMA goes on */
+/* Threads that do everything at once, while DMA of the other kind goes on */
 
 #define RACE_THREADS	4
 #define RACE_LOOPS	400
-#define RACE_NUMBERS	3
+#define RACE_IDS	3
 
 static struct {
 	pthread_barrier_t start;
@@ -959,12 +959,12 @@ static void race_judge(int op, int ret)
 {
 	switch (ret) {
 	case 0:
-	case MORE_IDS ... MORE_IDS + RACE_NUMBERS - 1:
+	case MORE_IDS ... MORE_IDS + RACE_IDS - 1:
 	case -ENOENT:
 	case -ENOSPC:
 	case -EEXIST:
 	case -ESHUTDOWN:
-	/* Closed by its thread a moment ago */
+	/* Another thread has just closed the set */
 	case -EBADF:
 		return;
 	}
@@ -980,9 +980,9 @@ static void *race_thread(void *arg)
 
 	pthread_barrier_wait(&race.start);
 	for (i = 0; i < RACE_LOOPS; i++) {
-		/* A set of whichever thread */
+		/* The set of a random thread */
 		int fd = __atomic_load_n(&race.fds[rand_r(&seed) % RACE_THREADS], __ATOMIC_RELAXED);
-		__u32 id = MORE_IDS + rand_r(&seed) % RACE_NUMBERS;
+		__u32 id = MORE_IDS + rand_r(&seed) % RACE_IDS;
 
 		op = rand_r(&seed) % 16;
 		if (op < 4) {
@@ -1042,12 +1042,12 @@ TEST_F(dma, racing_threads_leave_nothing)
 	for (i = 0; i < RACE_THREADS; i++)
 		close(race.fds[i]);
 	vfio_close_device(&self->dev);
-	for (i = 0; i < RACE_NUMBERS; i++)
+	for (i = 0; i < RACE_IDS; i++)
 		EXPECT_EQ(0, ioasid_try(MORE_IDS + i));
 	EXPECT_EQ(0, ioasid_count("parked"));
 }
 
-/* What only DMA with PASID can */
+/* DMA with PASIDs */
 
 FIXTURE(tagged) {
 	struct watch watch;
@@ -1078,7 +1078,7 @@ FIXTURE_TEARDOWN(tagged)
 	expect_clean(_metadata, &self->watch);
 }
 
-/* Attach number ID + @queue and let that queue do DMA with it */
+/* Attach ID + @queue, and let that queue do DMA with this PASID */
 static void start_queue(struct __test_metadata *_metadata, FIXTURE_DATA(tagged) *self, int queue)
 {
 	ASSERT_EQ(ID + queue, ioasid_alloc(self->fd, ID + queue, ID + queue));
@@ -1204,7 +1204,7 @@ TEST_F(tagged, attachment_is_of_no_use_to_another_device)
 	vfio_close(&other);
 }
 
-/* What is peculiar to DMA without PASID */
+/* DMA without PASID */
 
 FIXTURE(no_pasid) {
 	struct watch watch;
@@ -1257,7 +1257,7 @@ TEST_F(no_pasid, detach_of_an_active_ioasid_leaves_dma_alone)
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, FLAG_NO_PASID));
 	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	/* The number has nothing to do with it any more */
+	/* This DMA is not under the IOASID any more */
 	EXPECT_DMA(&self->dev, QUEUE);
 	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
 }
@@ -1271,7 +1271,7 @@ TEST_F(no_pasid, dma_can_be_under_one_ioasid_only)
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, FLAG_NO_PASID));
 	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
 
-	/* The number that it is under now is the one that counts */
+	/* Only a free of the IOASID that is attached now blocks DMA */
 	start_no_pasid(_metadata, self);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_DMA(&self->dev, QUEUE);
@@ -1290,7 +1290,7 @@ TEST_F(no_pasid, attach_over_a_parked_ioasid_is_refused)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-/* Park and detach; DMA is blocked from then on */
+/* Park and detach: DMA stays blocked */
 static void park_and_detach(struct __test_metadata *_metadata, FIXTURE_DATA(no_pasid) *self)
 {
 	start_no_pasid(_metadata, self);
@@ -1306,7 +1306,7 @@ TEST_F(no_pasid, detach_of_a_parked_ioasid_leaves_dma_blocked_quietly)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	EXPECT_QUIET(&self->watch);
 
-	/* The device itself is able to, and its tagged DMA is not concerned */
+	/* The device itself still works, and its tagged DMA is not blocked */
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
 	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, TAGGED));
 	queue_fill_repeat(&self->dev, OTHER_QUEUE, OTHER_ID, OTHER_IOVA, PATTERN, PERIOD_US);
@@ -1380,7 +1380,7 @@ TEST_F(no_pasid, dma_works_again_after_reentry_of_the_container)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	vfio_close_device(&self->dev);
 	ASSERT_EQ(0, do_ioctl(self->dev.group, VFIO_GROUP_UNSET_CONTAINER, NULL));
-	/* The last group took the mappings along */
+	/* The container lost its mappings with its last group */
 	ASSERT_EQ(0, vfio_enter_container(&self->dev, self->dev.container));
 	ASSERT_EQ(0, do_ioctl(self->dev.container, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU));
 	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
@@ -1391,7 +1391,7 @@ TEST_F(no_pasid, dma_works_again_after_reentry_of_the_container)
 	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 }
 
-/* Devices that cannot, or not all of it */
+/* Devices without PASID, with few PASID bits, or in other groups and containers */
 
 FIXTURE(device) {
 	struct watch watch;
@@ -1527,7 +1527,7 @@ TEST_F(device, bound_to_iommufd_is_refused)
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, bdf));
 	cdev = vfio_open_cdev(bdf);
 	ASSERT_LE(0, cdev);
-	/* Not bound to anything yet: no access at all */
+	/* Not bound to an iommufd yet: no access at all */
 	EXPECT_EQ(-EINVAL, vfio_attach(cdev, self->fd, ID, TAGGED));
 	EXPECT_EQ(-EINVAL, vfio_detach(cdev, ID, TAGGED));
 	iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
@@ -1552,7 +1552,7 @@ TEST_F(device, in_a_group_with_iommufd_as_its_container_is_refused)
 	if (ret == -EINVAL) {
 		struct kmsg_found found;
 
-		/* Of an IOMMU with first-level tables only iommufd makes no use, and says so */
+		/* iommufd needs second-level tables, and logs that this IOMMU has none */
 		EXPECT_EQ(0, kmsg_read(self->watch.kmsg, &found));
 		EXPECT_EQ(1, found.nr);
 		EXPECT_NE(NULL, strstr(found.first, "No second level translation support"));
@@ -1665,12 +1665,12 @@ static void command_undo(struct __test_metadata *_metadata, FIXTURE_DATA(command
 }
 
 #if __SIZEOF_POINTER__ == 4
-/* Of a 32-bit caller only the commands differ */
+/* Only the commands differ for a 32-bit caller */
 int main(int argc, char **argv)
 {
-	char *of_commands[4] = { argv[0], "-f", "command", NULL };
+	char *only_commands[4] = { argv[0], "-f", "command", NULL };
 
-	return test_harness_run(argc == 1 ? 3 : argc, argc == 1 ? of_commands : argv);
+	return test_harness_run(argc == 1 ? 3 : argc, argc == 1 ? only_commands : argv);
 }
 #else
 TEST_HARNESS_MAIN

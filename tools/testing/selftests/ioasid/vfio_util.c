@@ -233,13 +233,13 @@ static bool has_role(const struct pci_dev *dev, enum role role)
 
 int machine_find(enum role role, char bdf[BDF_SIZE])
 {
-	/* How many that could play the role too come before the one that does */
+	/* How many devices with the same properties to skip */
 	int before = role == ROLE_PASID_B || role == ROLE_GROUP_B;
 	struct dirent **entries;
 	struct pci_dev dev;
 	int i, nr, ret = -ENODEV;
 
-	/* Sorted, so that A is A each time */
+	/* Sorted, so that a role has the same device each time */
 	nr = scandir(PCI_DEVICES, &entries, NULL, alphasort);
 	if (nr < 0)
 		return -errno;
@@ -571,7 +571,7 @@ __u32 queue_read32(const struct vfio_dev *dev, unsigned int queue, unsigned int 
 
 void queue_write32(const struct vfio_dev *dev, unsigned int queue, unsigned int reg, __u32 value)
 {
-	/* Not SEQ_CST, which is an exchange: two accesses */
+	/* Not SEQ_CST: that is an exchange, which accesses the register twice */
 	__atomic_store_n((__u32 *)queue_reg(dev, queue, reg), value, __ATOMIC_RELEASE);
 }
 
@@ -600,7 +600,7 @@ __u64 queue_failed(const struct vfio_dev *dev, unsigned int queue)
 	return queue_read64(dev, queue, PASID_TEST_Q_FAILED);
 }
 
-/* Stop it, and describe a transfer of a page; start it with queue_run() */
+/* Stop the queue and describe a transfer of a page, for queue_run() */
 static void queue_set_up(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u32 dir,
 			 __u64 iova)
 {
@@ -691,7 +691,7 @@ void still_take(struct still *still, const struct vfio_dev *dev, unsigned int qu
 {
 	still->good = queue_good(dev, queue);
 	still->failed = queue_failed(dev, queue);
-	/* The device wrote it, behind the compiler's back */
+	/* The compiler does not know that the device writes to the page */
 	__sync_synchronize();
 	memcpy(still->page, page, PAGE);
 }

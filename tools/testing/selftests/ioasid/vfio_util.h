@@ -14,8 +14,8 @@
 
 enum role {
 	ROLE_PASID_A,		/* alone in its group, with all PASID bits */
-	ROLE_PASID_B,		/* another one */
-	ROLE_NARROW,		/* alone, with less PASID bits */
+	ROLE_PASID_B,		/* another such device */
+	ROLE_NARROW,		/* alone, with fewer PASID bits */
 	ROLE_NO_PASID,		/* alone, without PASID */
 	ROLE_GROUP_A,		/* shares a group with ... */
 	ROLE_GROUP_B,		/* ... this one */
@@ -40,11 +40,11 @@ int machine_has_pasid(const char *bdf);
 /* A device's file in sysfs */
 void pci_path(char path[PCI_PATH_SIZE], const char *bdf, const char *file);
 int pci_remove(const char *bdf);
-/* Bind a device, that came back unbound, to vfio-pci */
+/* Bind a device that came back to vfio-pci */
 int pci_bind_vfio(const char *bdf);
 /* Rescan the bus if the device is not there, and bind it to vfio-pci */
 int pci_bring_back(const char *bdf);
-/* A capability's offset in the configuration space, which is at @config in the file @fd; 0: none */
+/* The offset of a capability in the configuration space at @config of @fd, or 0 */
 unsigned int pci_cap(int fd, __u64 config, __u8 id);
 
 /* VFIO */
@@ -59,7 +59,7 @@ struct vfio_dev {
 
 #define VFIO_DEV_CLOSED	{ .container = -1, .group = -1, .device = -1 }
 
-/* The four steps, and all of them; @container -1: a new one */
+/* The four steps of an open, and vfio_open() for all of them; @container -1: a new one */
 int vfio_open_group(struct vfio_dev *dev);
 int vfio_enter_container(struct vfio_dev *dev, int container);
 int vfio_open_device(struct vfio_dev *dev);
@@ -72,10 +72,10 @@ void vfio_close(struct vfio_dev *dev);
 int vfio_map(int container, void *memory, __u64 iova, size_t size);
 int vfio_unmap(int container, __u64 iova, size_t size);
 int vfio_reset(int device);
-/* The device's power state, 0 (D0) to 3 (D3hot): now, and another one */
+/* Get and set the power state of the device, 0 (D0) to 3 (D3hot) */
 int vfio_power_state(int device);
 int vfio_set_power_state(int device, int state);
-/* What the user does with runtime PM, and whether the device is suspended */
+/* Runtime PM: allow a suspend or not, and whether the device is suspended */
 int vfio_low_power(int device, bool enter);
 bool machine_is_suspended(const char *bdf);
 /* /dev/vfio/devices/vfio* of the device */
@@ -99,7 +99,7 @@ bool is_filled(const void *page, __u64 pattern);
 /* The queues of a pasid-test device whose BAR is mapped */
 
 #define NO_PASID	0xffffffffU
-/* What a queue needs for DMA that an attachment of @id with @flags translates */
+/* The PASID of DMA that an attachment of @id with @flags translates */
 __u32 pasid_of(__u32 flags, __u32 id);
 
 __u32 queue_read32(const struct vfio_dev *dev, unsigned int queue, unsigned int reg);
@@ -111,17 +111,17 @@ __u64 device_clock(const struct vfio_dev *dev);
 __u64 queue_good(const struct vfio_dev *dev, unsigned int queue);
 __u64 queue_failed(const struct vfio_dev *dev, unsigned int queue);
 
-/* Fill the page at @iova, once or again and again, every @period us */
+/* Fill the page at @iova once, or every @period us */
 void queue_fill(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
 		__u64 pattern);
 void queue_fill_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
 		       __u64 pattern, unsigned int period);
-/* Read the page at @iova again and again */
+/* Read the page at @iova every @period us */
 void queue_read_repeat(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
 		       unsigned int period);
 /*
- * The same with bits of CTRL, such as PASID_TEST_CTRL_ATS, and reads of a page
- * that are written to another one
+ * The same with bits of CTRL, such as PASID_TEST_CTRL_ATS: fill a page, or copy a
+ * page to another one
  */
 void queue_fill_loop(const struct vfio_dev *dev, unsigned int queue, __u32 pasid, __u64 iova,
 		     __u64 pattern, unsigned int period, __u32 ctrl);
@@ -130,11 +130,11 @@ void queue_copy_loop(const struct vfio_dev *dev, unsigned int queue, __u32 pasid
 void queue_stop(const struct vfio_dev *dev, unsigned int queue);
 int queue_wait_done(const struct vfio_dev *dev, unsigned int queue);
 
-/* Wait for @nr more */
+/* Wait for @nr more transfers */
 int queue_wait_good(const struct vfio_dev *dev, unsigned int queue, unsigned int nr);
 int queue_wait_failed(const struct vfio_dev *dev, unsigned int queue, unsigned int nr);
 
-/* What must not change any more while DMA is blocked */
+/* What must not change while DMA is blocked */
 struct still {
 	__u64 good;
 	__u64 failed;
