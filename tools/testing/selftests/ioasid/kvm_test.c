@@ -526,8 +526,8 @@ TEST_F(kvm, add_without_memory_changes_nothing)
 
 /* An open VFIO device keeps the VM that it was told of before */
 
-/* KVM's device that tells VFIO's @file, a group's or a device's, of the VM */
-static int tell_vfio(struct vm *vm, int file)
+/* KVM's device that sets the VM of a group or a device of VFIO, which @file is */
+static int vfio_set_vm(struct vm *vm, int file)
 {
 	__s32 fd = file;
 	int dev, ret;
@@ -544,13 +544,13 @@ static int tell_vfio(struct vm *vm, int file)
 TEST_F(kvm, open_vfio_device_keeps_the_ioasids_of_the_vm)
 {
 	struct vfio_dev dev = VFIO_DEV_CLOSED;
-	int told;
+	int kvm_vfio;
 
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, dev.bdf));
 	ASSERT_EQ(0, vfio_open_group(&dev));
 	ASSERT_EQ(0, vfio_enter_container(&dev, -1));
-	told = tell_vfio(&self->vm, dev.group);
-	ASSERT_LE(0, told);
+	kvm_vfio = vfio_set_vm(&self->vm, dev.group);
+	ASSERT_LE(0, kvm_vfio);
 	/* The first open takes the reference */
 	ASSERT_EQ(0, vfio_open_device(&dev));
 
@@ -560,7 +560,7 @@ TEST_F(kvm, open_vfio_device_keeps_the_ioasids_of_the_vm)
 	ASSERT_EQ(0, vfio_attach(dev.device, self->fd, OTHER_ID, 0));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	ASSERT_EQ(0, ioasid_free(self->fd, OTHER_ID));
-	close(told);
+	close(kvm_vfio);
 	vm_close(&self->vm);
 	EXPECT_TRUE(line_has(ID, " parked refs 1 attachments 0 "));
 	EXPECT_TRUE(line_has(ID, "held by kvm ("));
@@ -580,21 +580,21 @@ TEST_F(kvm, vfio_device_with_iommufd_keeps_the_ioasids_of_the_vm)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
 	char bdf[BDF_SIZE];
-	int cdev, told;
+	int cdev, kvm_vfio;
 
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, bdf));
 	cdev = vfio_open_cdev(bdf);
 	ASSERT_LE(0, cdev);
 	bind.iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, bind.iommufd);
-	told = tell_vfio(&self->vm, cdev);
-	ASSERT_LE(0, told);
+	kvm_vfio = vfio_set_vm(&self->vm, cdev);
+	ASSERT_LE(0, kvm_vfio);
 	ASSERT_EQ(0, do_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind));
 
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	/* KVM's device holds the file of the VFIO device */
-	close(told);
+	close(kvm_vfio);
 	vm_close(&self->vm);
 	EXPECT_TRUE(line_has(ID, " parked refs 1 attachments 0 "));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));

@@ -297,32 +297,32 @@ struct victim {
 	int pid;
 	int sock;
 	/* In shared memory */
-	struct victim_says {
+	struct victim_report {
 		int ret;
 		__u32 pasid;
 		unsigned int asked;	/* page requests */
 		bool full;		/* the page request queue */
-	} *says;
+	} *report;
 };
 
 /* What the process does until it is killed, while DMA goes to @pages */
-typedef void (*victim_fn)(const struct vfio_dev *dev, struct victim_says *says, char *pages);
+typedef void (*victim_fn)(const struct vfio_dev *dev, struct victim_report *report, char *pages);
 
-static void wait_for_signal(const struct vfio_dev *dev, struct victim_says *says, char *pages)
+static void pause_forever(const struct vfio_dev *dev, struct victim_report *report, char *pages)
 {
 	for (;;)
 		pause();
 }
 
 /* Each page is removed again and again, so the devices request it again */
-static void take_pages_away(const struct vfio_dev *dev, struct victim_says *says, char *pages)
+static void remove_pages(const struct vfio_dev *dev, struct victim_report *report, char *pages)
 {
 	for (;;)
 		madvise(pages, QUEUES * PAGE, MADV_DONTNEED);
 }
 
 static int victim_main(struct vfio_dev *dev, __u32 ctrl, victim_fn act, int sock,
-		     struct victim_says *says)
+		     struct victim_report *report)
 {
 	unsigned int i, j;
 	int fds[2];
@@ -334,18 +334,18 @@ static int victim_main(struct vfio_dev *dev, __u32 ctrl, victim_fn act, int sock
 	if (ctrl && !(ctrl & PRI))
 		memset(pages, 1, QUEUES * PAGE);
 	for (i = 0; i < 2; i++) {
-		says->ret = sva_open(&dev[i], &says->pasid);
-		if (says->ret)
-			return says->ret;
+		report->ret = sva_open(&dev[i], &report->pasid);
+		if (report->ret)
+			return report->ret;
 		fds[i] = dev[i].device;
 		for (j = 0; ctrl && j < QUEUES; j++)
-			fill(&dev[i], j, says->pasid, pages + j * PAGE, ctrl);
+			fill(&dev[i], j, report->pasid, pages + j * PAGE, ctrl);
 	}
 	/* The test keeps the files, and with them the bindings */
-	says->ret = send_fds(sock, fds, 2);
-	if (says->ret)
-		return says->ret;
-	act(dev, says, pages);
+	report->ret = send_fds(sock, fds, 2);
+	if (report->ret)
+		return report->ret;
+	act(dev, report, pages);
 	return 0;
 }
 
@@ -356,12 +356,12 @@ static int victim_start(struct victim *victim, const struct vfio_dev *devs, __u3
 	struct vfio_dev dev[2] = { devs[0], devs[1] };
 	int sock[2];
 
-	victim->says = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (victim->says == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM, 0, sock))
+	victim->report = page_new();
+	if (!victim->report || socketpair(AF_UNIX, SOCK_STREAM, 0, sock))
 		return -errno;
 	victim->pid = fork_child();
 	if (!victim->pid)
-		_exit(!!victim_main(dev, ctrl, act, sock[1], victim->says));
+		_exit(!!victim_main(dev, ctrl, act, sock[1], victim->report));
 	close(sock[1]);
 	victim->sock = sock[0];
 	return recv_fds(victim->sock, fds, 2);
@@ -377,7 +377,7 @@ static void victim_kill(struct victim *victim)
 static void victim_end(struct victim *victim)
 {
 	close(victim->sock);
-	munmap(victim->says, PAGE);
+	munmap(victim->report, PAGE);
 }
 
 /* The trace of an IOASID's end */
@@ -419,18 +419,18 @@ static bool trace_read(char *text, size_t size)
 }
 
 /* Print the trace, but not the many page requests before the kill */
-static void trace_tell(char *text)
+static void trace_print(char *text)
 {
 	char *line, *end;
-	bool told = false;
+	bool print = false;
 
 	for (line = text; *line; line = end + 1) {
 		end = strchr(line, '\n');
 		if (!end)
 			break;
 		*end = '\0';
-		told |= strstr(line, "signal_generate:") || strstr(line, "tracing_mark_write:");
-		if (told && *line != '#')
+		print |= strstr(line, "signal_generate:") || strstr(line, "tracing_mark_write:");
+		if (print && *line != '#')
 			printf("# %s\n", line);
 		*end = '\n';
 	}
@@ -455,7 +455,7 @@ do {									\
 	const char *__missing;						\
 									\
 	ASSERT_TRUE(trace_read(trace, sizeof(trace)));			\
-	trace_tell(trace);						\
+	trace_print(trace);						\
 	__missing = not_in_order(trace, words);				\
 	EXPECT_EQ(NULL, __missing) {					\
 		TH_LOG("the trace has no '%s' in its place", __missing);	\
@@ -477,17 +477,17 @@ FIXTURE_VARIANT(killed) {
 
 FIXTURE_VARIANT_ADD(killed, untranslated) {
 	.ctrl = REPEAT,
-	.act = wait_for_signal,
+	.act = pause_forever,
 };
 
 FIXTURE_VARIANT_ADD(killed, cached) {
 	.ctrl = REPEAT | ATS,
-	.act = wait_for_signal,
+	.act = pause_forever,
 };
 
-FIXTURE_VARIANT_ADD(killed, asking_for_pages) {
+FIXTURE_VARIANT_ADD(killed, requesting_pages) {
 	.ctrl = REPEAT | ATS | PRI,
-	.act = take_pages_away,
+	.act = remove_pages,
 };
 
 static void killed_end(struct __test_metadata *_metadata, FIXTURE_DATA(killed) *self)
@@ -514,7 +514,7 @@ FIXTURE_SETUP(killed)
 	if (ret)
 		killed_end(_metadata, self);
 	ASSERT_EQ(0, ret);
-	self->pasid = self->victim.says->pasid;
+	self->pasid = self->victim.report->pasid;
 	EXPECT_NE(self->sva.pasid, self->pasid);
 	for (i = 0; variant->ctrl == (REPEAT | ATS) && i < 2 * QUEUES; i++)
 		EXPECT_LE(NR_TRANSFERS / 2, atc_hits(&self->sva.dev[i / QUEUES], i % QUEUES));
@@ -552,7 +552,7 @@ static const char *const end_of_life[] = {
 	/* The tags of IOTLB and device TLB, for each of two devices */
 	"cache_tag_unassign:", "cache_tag_unassign:",
 	"cache_tag_unassign:", "cache_tag_unassign:",
-	": the mm is let go\n", "ioasid_put: id=", "ioasid_recycle: id=", NULL
+	": the mm is released\n", "ioasid_put: id=", "ioasid_recycle: id=", NULL
 };
 
 TEST_F(killed, id_stays_taken_while_a_device_or_the_mm_holds)
@@ -576,7 +576,7 @@ TEST_F(killed, id_stays_taken_while_a_device_or_the_mm_holds)
 	unbind(self, 1);
 	EXPECT_TRUE(wait_stopped(&self->sva.dev[1]));
 	EXPECT_HELD(self->pasid);
-	mark("the mm is let go");
+	mark("the mm is released");
 	close(mem);
 	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
 	EXPECT_QUIET(&self->sva.watch);
@@ -774,7 +774,7 @@ static void start_requests(struct __test_metadata *_metadata, FIXTURE_DATA(queue
 	struct vfio_dev *dev = self->sva.dev;
 	unsigned int i, j;
 
-	ASSERT_EQ(0, victim_start(&self->victim, dev, ATS | PRI, wait_for_signal, self->fds));
+	ASSERT_EQ(0, victim_start(&self->victim, dev, ATS | PRI, pause_forever, self->fds));
 	for (i = 0; i < 2; i++)
 		for (j = 0; j < QUEUES; j++)
 			ASSERT_TRUE(wait_for(is_waiting(&dev[i], j)));
@@ -815,7 +815,7 @@ TEST_F(queued, request_of_a_dead_process_is_refused_quietly)
 	unsigned int i, j;
 
 	start_requests(_metadata, self);
-	ASSERT_EQ(0, trace_begin(self->victim.says->pasid));
+	ASSERT_EQ(0, trace_begin(self->victim.report->pasid));
 	mark("requests are in the queue");
 	victim_kill(&self->victim);
 	mark("reaped");
@@ -828,7 +828,7 @@ TEST_F(queued, request_of_a_dead_process_is_refused_quietly)
 	mark("all is answered");
 	EXPECT_QUIET(&self->sva.watch);
 	unbind_all(self);
-	EXPECT_TRUE(wait_for(!ioasid_try(self->victim.says->pasid)));
+	EXPECT_TRUE(wait_for(!ioasid_try(self->victim.report->pasid)));
 	EXPECT_QUIET(&self->sva.watch);
 
 	EXPECT_TRACED(end_with_requests);
@@ -849,7 +849,7 @@ TEST_F(queued, request_of_a_dead_process_does_not_delay_others)
 		fill(&dev[i], TEST_QUEUE, self->sva.pasid, pages + i * PAGE, ATS | PRI);
 		ASSERT_TRUE(wait_for(is_waiting(&dev[i], TEST_QUEUE)));
 	}
-	ASSERT_EQ(0, trace_begin(self->victim.says->pasid));
+	ASSERT_EQ(0, trace_begin(self->victim.report->pasid));
 	victim_kill(&self->victim);
 	stall_end(self);
 	/* The dead process is still bound */
@@ -860,7 +860,7 @@ TEST_F(queued, request_of_a_dead_process_does_not_delay_others)
 		EXPECT_EQ(1, queue_read64(&dev[i], TEST_QUEUE, PASID_TEST_Q_PRI_SUCCESS));
 	}
 	expect_refused(_metadata, self);
-	EXPECT_HELD(self->victim.says->pasid);
+	EXPECT_HELD(self->victim.report->pasid);
 	/* The event may come after the response: wait for it */
 	EXPECT_TRUE(wait_for(!read_file(TRACE "/trace", trace, sizeof(trace)) &&
 			     count_of(trace, "prq_report:") >= 2 * QUEUES + 2));
@@ -882,9 +882,9 @@ TEST_F(queued, malformed_request_of_a_dead_process_is_refused_quietly)
 	struct kmsg_found found;
 	unsigned int i;
 
-	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, wait_for_signal, self->fds));
+	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, pause_forever, self->fds));
 	ASSERT_EQ(0, kmsg_expect(dev->bdf, NULL));
-	fill(dev, 0, self->victim.says->pasid, (void *)(1UL << 63), ATS | PRI);
+	fill(dev, 0, self->victim.report->pasid, (void *)(1UL << 63), ATS | PRI);
 	EXPECT_TRUE(wait_for(is_waiting(dev, 0)));
 	EXPECT_TRUE(wait_for(!kmsg_read(self->sva.watch.kmsg, &found) && found.nr));
 	/* The rest of the IOMMU's report, which may be printed with delay */
@@ -895,7 +895,7 @@ TEST_F(queued, malformed_request_of_a_dead_process_is_refused_quietly)
 	EXPECT_EQ(0, found.nr);
 	ASSERT_EQ(0, kmsg_say(KMSG_END));
 
-	ASSERT_EQ(0, trace_begin(self->victim.says->pasid));
+	ASSERT_EQ(0, trace_begin(self->victim.report->pasid));
 	victim_kill(&self->victim);
 	EXPECT_TRUE(is_waiting(dev, 0));
 	stall_end(self);
@@ -908,21 +908,22 @@ TEST_F(queued, malformed_request_of_a_dead_process_is_refused_quietly)
 }
 
 /* A queue that is stopped forgets its page request, the IOMMU does not */
-static void ask_without_end(const struct vfio_dev *dev, struct victim_says *says, char *pages)
+static void request_without_end(const struct vfio_dev *dev, struct victim_report *report,
+				char *pages)
 {
 	unsigned int j;
 
-	fill(&dev[1], QUEUES - 1, says->pasid, pages, ATS | PRI | REPEAT);
-	for (;; says->asked++) {
-		j = says->asked % QUEUES;
-		fill(dev, j, says->pasid, pages + j * PAGE, ATS | PRI | REPEAT);
+	fill(&dev[1], QUEUES - 1, report->pasid, pages, ATS | PRI | REPEAT);
+	for (;; report->asked++) {
+		j = report->asked % QUEUES;
+		fill(dev, j, report->pasid, pages + j * PAGE, ATS | PRI | REPEAT);
 		while (!is_waiting(dev, j) &&
 		       !queue_read64(dev, j, PASID_TEST_Q_PRI_SUCCESS))
 			;
 		/* If the page request queue is full, the answer is success: ask again */
 		if (queue_read64(dev, j, PASID_TEST_Q_PRI_SUCCESS)) {
-			says->full = true;
-			wait_for_signal(dev, says, pages);
+			report->full = true;
+			pause_forever(dev, report, pages);
 		}
 	}
 }
@@ -934,10 +935,10 @@ TEST_F(queued, overflow_of_the_queue_is_survived)
 	__u32 pasid;
 
 	ASSERT_EQ(0, kmsg_say("expect PRQ overflow"));
-	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, ask_without_end, self->fds));
-	pasid = self->victim.says->pasid;
-	EXPECT_TRUE(wait_for(self->victim.says->full));
-	TH_LOG("full after %u page requests", self->victim.says->asked);
+	ASSERT_EQ(0, victim_start(&self->victim, dev, 0, request_without_end, self->fds));
+	pasid = self->victim.report->pasid;
+	EXPECT_TRUE(wait_for(self->victim.report->full));
+	TH_LOG("full after %u page requests", self->victim.report->asked);
 
 	/*
 	 * The exit stops the queues of one device, unbinds, and waits for the
