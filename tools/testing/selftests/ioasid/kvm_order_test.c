@@ -201,7 +201,7 @@ static int order_begin(struct order_run *run, unsigned int nr)
 		run->device = run->dev.device;
 	} else {
 		run->device = do_ioctl(run->dev.group, VFIO_GROUP_GET_DEVICE_FD,
-					 run->dev.bdf);
+				       run->dev.bdf);
 		if (differs(run, "device", true, run->device >= 0))
 			return -1;
 	}

@@ -322,7 +322,7 @@ static void remove_pages(const struct vfio_dev *dev, struct victim_report *repor
 }
 
 static int victim_main(struct vfio_dev *dev, __u32 ctrl, victim_fn act, int sock,
-		     struct victim_report *report)
+		       struct victim_report *report)
 {
 	unsigned int i, j;
 	int fds[2];

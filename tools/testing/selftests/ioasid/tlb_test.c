@@ -243,7 +243,7 @@ TEST_F(unmap, ends_dma_to_the_ends_of_any_range)
 			start_victims(_metadata, self, variant, page);
 			ASSERT_EQ(0, vfio_unmap(self->dev.container, iova, size));
 			ASSERT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES,
-						 self->pages + page * PAGE)) {
+						       self->pages + page * PAGE)) {
 				TH_LOG("page %u of %u pages from %u", page, ranges[i].nr,
 				       ranges[i].first);
 			}
