@@ -25,7 +25,7 @@
 #define COPY_IOVA	(IOVA + 0x800000)
 
 /* The test writes this: no transfer writes such a word */
-#define CPU_BYTE		0x5a
+#define CPU_BYTE	0x5a
 
 /* Time between two transfers of a queue: all queues of the device do DMA */
 #define LOOP_PERIOD_US	200
