@@ -14,13 +14,13 @@
 
 struct seq_file;
 
-/* All sets, by ioasid_set::id, until the last put. Its lock guards the tokens. */
+/* All sets, by ioasid_set::id, until the last put */
 extern struct xarray ioasid_sets;
 
 /*
  * Lifetime: one reference is the creator's until ioasid_set_free(), one is each
- * number's until it is recycled, look-up by token gives more. The memory stays
- * for an RCU grace period, for debugfs.
+ * number's until it is recycled. The memory stays for an RCU grace period, for
+ * debugfs.
  */
 struct ioasid_set {
 	refcount_t refs;
@@ -45,10 +45,6 @@ struct ioasid_set {
 	unsigned int quota;
 
 	struct xarray spids;		/* active numbers by SPID */
-
-	const struct ioasid_token_type *type;	/* NULL: none, or freed */
-	void *token;
-	struct hlist_node token_node;
 	struct rcu_head rcu;
 };
 

@@ -13,12 +13,10 @@
  * in the attachment's ops (ioasid_iommu.c).
  */
 #include <linux/export.h>
-#include <linux/hashtable.h>
 #include <linux/idr.h>
 #include <linux/init.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
-#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "ioasid-priv.h"
@@ -28,9 +26,6 @@
 
 DEFINE_XARRAY_FLAGS(ioasid_sets, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ |
 		    XA_FLAGS_ACCOUNT);
-
-/* Sets by their token, under the lock of ioasid_sets */
-static DEFINE_HASHTABLE(ioasid_tokens, 6);
 
 /* The number space of the machine, unless a driver brings another source */
 static DEFINE_IDA(ioasid_ida);
@@ -123,61 +118,6 @@ int ioasid_unregister_source(const struct ioasid_source *source)
 	return ioasid_change_source(source, &ioasid_ida_source);
 }
 
-static void ioasid_token_mm_get(void *token)
-{
-	mmgrab(token);
-}
-
-static void ioasid_token_mm_put(void *token)
-{
-	mmdrop(token);
-}
-
-/* The token is a struct mm_struct. The set keeps it, not the address space. */
-const struct ioasid_token_type ioasid_token_mm = {
-	.name = "mm",
-	.get = ioasid_token_mm_get,
-	.put = ioasid_token_mm_put,
-};
-EXPORT_SYMBOL_GPL(ioasid_token_mm);
-
-static struct ioasid_set *
-__ioasid_set_find(const struct ioasid_token_type *type, const void *token)
-{
-	struct ioasid_set *set;
-
-	hash_for_each_possible(ioasid_tokens, set, token_node,
-			       (unsigned long)token)
-		if (set->type == type && set->token == token)
-			return set;
-	return NULL;
-}
-
-/**
- * ioasid_set_find() - Take a reference to a set by its token
- * @type: What the token is, not NULL.
- * @token: The token.
- *
- * Context: Any context but NMI. Takes a spin lock with interrupts off.
- * Return: The set, with a reference for the caller to put with
- * ioasid_set_put(); NULL if no set has the token, or it is freed.
- */
-struct ioasid_set *ioasid_set_find(const struct ioasid_token_type *type,
-				   const void *token)
-{
-	struct ioasid_set *set;
-	unsigned long flags;
-
-	xa_lock_irqsave(&ioasid_sets, flags);
-	set = __ioasid_set_find(type, token);
-	/* Not zero: the creator's goes after the token */
-	if (set)
-		ioasid_set_get(set);
-	xa_unlock_irqrestore(&ioasid_sets, flags);
-	return set;
-}
-EXPORT_SYMBOL_GPL(ioasid_set_find);
-
 /**
  * ioasid_set_get() - Take a reference to a set from a reference
  * @set: The set. The caller has a reference, or has not freed it yet.
@@ -219,21 +159,15 @@ EXPORT_SYMBOL_GPL(ioasid_set_put);
 /**
  * ioasid_set_alloc() - Create an empty set of numbers
  * @quota: How many numbers the set may have at a time, parked ones included.
- * @type: What @token is, or NULL for a set that is not to be found.
- * @token: What ioasid_set_find() is to find the set by, until it is freed. No
- *         other set has it.
  *
  * Context: Process context. May sleep.
  * Return: The set, which the caller ends with ioasid_set_free(), or ERR_PTR()
  * of
  *
- * * %-EEXIST	- there is a set with that token
  * * %-EBUSY	- there are 2^31 sets
  * * %-ENOMEM
  */
-struct ioasid_set *ioasid_set_alloc(unsigned int quota,
-				    const struct ioasid_token_type *type,
-				    void *token)
+struct ioasid_set *ioasid_set_alloc(unsigned int quota)
 {
 	struct ioasid_set *set;
 	static u32 next;
@@ -248,34 +182,19 @@ struct ioasid_set *ioasid_set_alloc(unsigned int quota,
 	xa_init_flags(&set->numbers, XA_FLAGS_LOCK_IRQ | XA_FLAGS_ACCOUNT);
 	xa_init_flags(&set->spids, XA_FLAGS_LOCK_IRQ | XA_FLAGS_ACCOUNT);
 	set->quota = quota;
-	set->type = type;
-	set->token = token;
-	if (type && type->get)
-		type->get(token);
 
+	/* Not reused soon, so that a set is not taken for another in debugfs */
 	xa_lock_irq(&ioasid_sets);
-	/* An empty slot first: the lock is dropped for memory */
 	ret = __xa_alloc_cyclic(&ioasid_sets, &set->id, NULL, xa_limit_31b,
 				&next, GFP_KERNEL);
-	if (ret < 0)
-		goto err_unlock;
-	if (type && __ioasid_set_find(type, token)) {
-		__xa_erase(&ioasid_sets, set->id);
-		ret = -EEXIST;
-		goto err_unlock;
+	if (ret >= 0)
+		__xa_store(&ioasid_sets, set->id, set, 0);
+	xa_unlock_irq(&ioasid_sets);
+	if (ret < 0) {
+		kfree(set);
+		return ERR_PTR(ret);
 	}
-	if (type)
-		hash_add(ioasid_tokens, &set->token_node, (unsigned long)token);
-	__xa_store(&ioasid_sets, set->id, set, 0);
-	xa_unlock_irq(&ioasid_sets);
 	return set;
-
-err_unlock:
-	xa_unlock_irq(&ioasid_sets);
-	if (type && type->put)
-		type->put(token);
-	kfree(set);
-	return ERR_PTR(ret);
 }
 EXPORT_SYMBOL_GPL(ioasid_set_alloc);
 
@@ -420,8 +339,7 @@ static void ioasid_park_end(struct ioasid_set *set, struct list_head *parked)
  * ioasid_set_free() - Free all numbers of a set, and the set
  * @set: The set. It is not the caller's any more.
  *
- * As ioasid_free() on all active numbers at once. The token finds the set no
- * more, and ioasid_alloc() fails. The memory of the set goes when the last of
+ * As ioasid_free() on all active numbers at once. ioasid_alloc() fails. The memory of the set goes when the last of
  * its numbers is recycled and the last reference is put.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
@@ -429,18 +347,8 @@ static void ioasid_park_end(struct ioasid_set *set, struct list_head *parked)
  */
 void ioasid_set_free(struct ioasid_set *set)
 {
-	const struct ioasid_token_type *type;
 	struct ioasid *ioasid;
 	LIST_HEAD(parked);
-
-	xa_lock_irq(&ioasid_sets);
-	type = set->type;
-	if (type)
-		hash_del(&set->token_node);
-	set->type = NULL;
-	xa_unlock_irq(&ioasid_sets);
-	if (type && type->put)
-		type->put(set->token);
 
 	mutex_lock(&set->lock);
 	xa_lock_irq(&set->numbers);

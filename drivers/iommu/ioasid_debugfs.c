@@ -53,15 +53,10 @@ static int sets_show(struct seq_file *m, void *v)
 
 	ioasid_set_count(set, &counts);
 	/* Without the reference that set_from() took */
-	seq_printf(m, "%u %s quota %u active %u parked %u parks %llu refs %u",
+	seq_printf(m, "%u %s quota %u active %u parked %u parks %llu refs %u\n",
 		   set->id, counts.freed ? "freed" : "open", counts.quota,
 		   counts.active, counts.parked, counts.parks,
 		   refcount_read(&set->refs) - 1);
-	xa_lock_irq(&ioasid_sets);
-	if (set->type)
-		seq_printf(m, " token %s:%p", set->type->name, set->token);
-	xa_unlock_irq(&ioasid_sets);
-	seq_putc(m, '\n');
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of the core: sets, tokens, numbers, references, states, private
+ * KUnit tests of the core: sets, numbers, references, states, private
  * IDs, where numbers come from, who is charged and named for them, what happens
  * without memory, and attachments to hardware that only counts.
  *
@@ -23,7 +23,6 @@
 #include <linux/math.h>
 #include <linux/minmax.h>
 #include <linux/random.h>
-#include <linux/sched/mm.h>
 #include <linux/seq_file.h>
 
 #include "ioasid-priv.h"
@@ -199,30 +198,6 @@ static bool numbers_are_out(void)
 	KUNIT_ASSERT_FALSE_MSG(test, numbers_are_out(),			\
 			       "somebody else has numbers: this test needs all")
 
-/* Tokens */
-
-struct test_token {
-	int gets, puts;
-};
-
-static void token_get(void *token)
-{
-	((struct test_token *)token)->gets++;
-}
-
-static void token_put(void *token)
-{
-	((struct test_token *)token)->puts++;
-}
-
-static const struct ioasid_token_type counted_token = {
-	.name = "counted",
-	.get = token_get,
-	.put = token_put,
-};
-
-static const struct ioasid_token_type plain_token = { .name = "plain" };
-
 /* Before and after each test */
 
 static struct {
@@ -283,7 +258,7 @@ static int ioasid_test_init(struct kunit *test)
 	before.numbers_are_out = numbers_are_out();
 	before.sets = nr_sets();
 	before.charged = misc_cg_res_total_usage(MISC_CG_RES_IOASID);
-	test->priv = ioasid_set_alloc(100, NULL, NULL);
+	test->priv = ioasid_set_alloc(100);
 	return PTR_ERR_OR_ZERO(test->priv);
 }
 
@@ -313,17 +288,7 @@ static void ioasid_test_exit(struct kunit *test)
 
 static struct ioasid_set *must_have_set(struct kunit *test, unsigned int quota)
 {
-	struct ioasid_set *set = ioasid_set_alloc(quota, NULL, NULL);
-
-	KUNIT_ASSERT_FALSE(test, IS_ERR(set));
-	return set;
-}
-
-static struct ioasid_set *must_have_token(struct kunit *test,
-					  const struct ioasid_token_type *type,
-					  void *token)
-{
-	struct ioasid_set *set = ioasid_set_alloc(100, type, token);
+	struct ioasid_set *set = ioasid_set_alloc(quota);
 
 	KUNIT_ASSERT_FALSE(test, IS_ERR(set));
 	return set;
@@ -376,126 +341,7 @@ static bool is_taken(struct kunit *test, unsigned int id)
 	return false;
 }
 
-/* Sets and their tokens */
-
-static void a_set_is_found_by_its_token(struct kunit *test)
-{
-	struct test_token token = {}, other = {};
-	struct ioasid_set *set = must_have_token(test, &counted_token, &token);
-
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&counted_token, &token), set);
-	KUNIT_EXPECT_EQ(test, refcount_read(&set->refs), 2);
-	ioasid_set_put(set);
-	KUNIT_EXPECT_NULL(test, ioasid_set_find(&counted_token, &other));
-	ioasid_set_free(set);
-	KUNIT_EXPECT_NULL(test, ioasid_set_find(&counted_token, &token));
-}
-
-static void tokens_of_different_types_never_meet(struct kunit *test)
-{
-	struct test_token token = {};
-	struct ioasid_set *a = must_have_token(test, &counted_token, &token);
-	struct ioasid_set *b;
-
-	KUNIT_EXPECT_NULL(test, ioasid_set_find(&plain_token, &token));
-	b = must_have_token(test, &plain_token, &token);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&counted_token, &token), a);
-	ioasid_set_put(a);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&plain_token, &token), b);
-	ioasid_set_put(b);
-	ioasid_set_free(a);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&plain_token, &token), b);
-	ioasid_set_put(b);
-	ioasid_set_free(b);
-}
-
-static void a_set_without_a_type_is_not_found(struct kunit *test)
-{
-	struct test_token token = {};
-	struct ioasid_set *a = must_have_token(test, NULL, &token);
-	struct ioasid_set *b = must_have_token(test, NULL, &token);
-
-	KUNIT_EXPECT_NULL(test, ioasid_set_find(&plain_token, &token));
-	KUNIT_EXPECT_NULL(test, ioasid_set_find(&counted_token, &token));
-	ioasid_set_free(a);
-	ioasid_set_free(b);
-}
-
-static void a_token_belongs_to_one_set(struct kunit *test)
-{
-	struct test_token token = {};
-	struct ioasid_set *set = must_have_token(test, &counted_token, &token);
-
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_set_alloc(1, &counted_token, &token)),
-			-EEXIST);
-	KUNIT_EXPECT_EQ(test, token.gets, 2);
-	KUNIT_EXPECT_EQ(test, token.puts, 1);
-	KUNIT_EXPECT_EQ(test, nr_sets(), before.sets + 2);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&counted_token, &token), set);
-	ioasid_set_put(set);
-	ioasid_set_free(set);
-}
-
-static void a_freed_set_is_not_found_though_it_is_kept(struct kunit *test)
-{
-	struct test_token token = {};
-	struct ioasid_set *kept, *set;
-	struct ioasid *parked;
-
-	kept = ioasid_set_get(must_have_token(test, &counted_token, &token));
-	parked = must_alloc(test, kept);
-	ioasid_set_free(kept);
-	KUNIT_EXPECT_NULL(test, ioasid_set_find(&counted_token, &token));
-
-	/* So the token may have another set */
-	set = must_have_token(test, &counted_token, &token);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&counted_token, &token), set);
-	ioasid_set_put(set);
-
-	ioasid_set_put(kept);
-	ioasid_put(parked);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&counted_token, &token), set);
-	ioasid_set_put(set);
-	ioasid_set_free(set);
-}
-
-static void a_set_keeps_its_token_until_it_is_freed(struct kunit *test)
-{
-	struct test_token token = {};
-	struct ioasid_set *set = must_have_token(test, &counted_token, &token);
-	struct ioasid *ioasid = must_alloc(test, set);
-
-	KUNIT_EXPECT_EQ(test, token.gets, 1);
-	KUNIT_EXPECT_EQ(test, token.puts, 0);
-	ioasid_set_free(set);
-	KUNIT_EXPECT_EQ(test, token.puts, 1);
-	ioasid_put(ioasid);
-	KUNIT_EXPECT_EQ(test, token.gets, 1);
-	KUNIT_EXPECT_EQ(test, token.puts, 1);
-}
-
-static void an_mm_is_kept_but_not_its_address_space(struct kunit *test)
-{
-	struct mm_struct *mm = mm_alloc();
-	struct ioasid_set *set;
-
-	KUNIT_ASSERT_NOT_NULL(test, mm);
-	set = must_have_token(test, &ioasid_token_mm, mm);
-	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), 2);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_set_alloc(1, &ioasid_token_mm, mm)),
-			-EEXIST);
-	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), 2);
-
-	mmgrab(mm);
-	mmput(mm);
-	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_users), 0);
-	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), 2);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_set_find(&ioasid_token_mm, mm), set);
-	ioasid_set_put(set);
-	ioasid_set_free(set);
-	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), 1);
-	mmdrop(mm);
-}
+/* Sets */
 
 static void a_set_is_listed_until_the_last_put(struct kunit *test)
 {
@@ -513,17 +359,11 @@ static void a_set_is_listed_until_the_last_put(struct kunit *test)
 	ioasid_set_free(set);
 }
 
-static void sets_are_found_and_put_with_interrupts_off(struct kunit *test)
+static void the_last_put_of_a_set_may_come_with_interrupts_off(struct kunit *test)
 {
-	struct test_token token = {};
-	struct ioasid_set *set = must_have_token(test, &plain_token, &token);
-	struct ioasid_set *found;
+	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
 	unsigned long flags;
 
-	local_irq_save(flags);
-	found = ioasid_set_find(&plain_token, &token);
-	local_irq_restore(flags);
-	KUNIT_EXPECT_PTR_EQ(test, found, set);
 	ioasid_set_free(set);
 
 	local_irq_save(flags);
@@ -956,7 +796,7 @@ static enum hrtimer_restart interrupt(struct hrtimer *timer)
 	if (ioasid)
 		ioasid_put(ioasid);
 
-	/* All that is left: nobody frees the set, which has no token */
+	/* All that is left: nobody frees the set */
 	ioasid_put(irq->parked);
 	ioasid_put(irq->active);
 	ioasid_set_put(irq->set);
@@ -1305,8 +1145,6 @@ static void a_freed_set_gives_no_numbers(struct kunit *test)
 	ioasid_set_put(set);
 }
 
-static struct test_token ending;
-
 static void expect_the_set_at_its_end(struct kunit *test, struct ioasid_set *set)
 {
 	unsigned int id;
@@ -1315,14 +1153,13 @@ static void expect_the_set_at_its_end(struct kunit *test, struct ioasid_set *set
 		KUNIT_EXPECT_NULL(test, ioasid_find(set, id));
 	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(set, 1));
 	KUNIT_EXPECT_NULL(test, ioasid_set_next(set, NULL));
-	KUNIT_EXPECT_NULL(test, ioasid_set_find(&plain_token, &ending));
 	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -ESHUTDOWN);
 	EXPECT_COUNTS(test, set, 0, 4);
 }
 
 static void no_number_is_found_once_the_first_is_blocked(struct kunit *test)
 {
-	struct ioasid_set *set = must_have_token(test, &plain_token, &ending);
+	struct ioasid_set *set = must_have_set(test, 4);
 	struct ioasid_attachment *attachment[4];
 	struct ioasid *ioasid[4];
 	int i;
@@ -1896,7 +1733,6 @@ static void *failslab_part(struct kunit *test, const char *name)
 struct needy {
 	struct ioasid_set *set;
 	struct ioasid *ioasid;		/* a number of the set */
-	struct test_token token;
 	void *made;
 };
 
@@ -1915,7 +1751,7 @@ static void go_to_the_end_of_a_node(struct kunit *test)
 
 static int make_set(struct needy *needy)
 {
-	needy->made = ioasid_set_alloc(1, &counted_token, &needy->token);
+	needy->made = ioasid_set_alloc(1);
 	return PTR_ERR_OR_ZERO(needy->made);
 }
 
@@ -2030,7 +1866,6 @@ static void what_finds_no_memory_leaves_nothing(struct kunit *test)
 						ULONG_MAX, XA_PRESENT));
 		KUNIT_EXPECT_EQ(test, misc_cg_res_total_usage(MISC_CG_RES_IOASID),
 				before.charged + IS_ENABLED(CONFIG_CGROUP_MISC));
-		KUNIT_EXPECT_EQ(test, needy.token.gets, needy.token.puts);
 		KUNIT_EXPECT_EQ(test, nr_sets(), before.sets + 2);
 		KUNIT_EXPECT_FALSE(test, is_taken(test, FAR));
 		free_and_put(needy.ioasid);
@@ -2057,6 +1892,7 @@ static void what_finds_no_memory_leaves_nothing(struct kunit *test)
  */
 struct race {
 	struct ioasid_set *set, *other;
+	struct ioasid_set __rcu *ending;
 	struct ioasid *handed_over;
 	unsigned long end;
 	struct completion done;
@@ -2288,14 +2124,15 @@ static void turn_to_free_the_set(struct racer *racer)
 	struct race *race = racer->race;
 	struct ioasid_set *set;
 
-	set = ioasid_set_alloc(RACERS, &plain_token, race);
+	set = ioasid_set_alloc(RACERS);
 	RACE_EXPECT(race, !IS_ERR(set));
 	if (IS_ERR(set))
 		return;
 	ioasid_set_get(set);
+	rcu_assign_pointer(race->ending, set);
 	schedule_timeout_uninterruptible(1);
+	RCU_INIT_POINTER(race->ending, NULL);
 	ioasid_set_free(set);
-	RACE_EXPECT(race, !ioasid_set_find(&plain_token, race));
 	RACE_EXPECT(race, !count(set).active);
 	RACE_EXPECT(race, !ioasid_set_next(set, NULL));
 	RACE_EXPECT(race, PTR_ERR(ioasid_alloc(set, LOW, HIGH)) == -ESHUTDOWN);
@@ -2310,7 +2147,11 @@ static void turn_to_use_the_set(struct racer *racer)
 	struct ioasid *ioasid;
 	int ret;
 
-	set = ioasid_set_find(&plain_token, race);
+	rcu_read_lock();
+	set = rcu_dereference(race->ending);
+	if (set && !refcount_inc_not_zero(&set->refs))
+		set = NULL;
+	rcu_read_unlock();
 	if (!set) {
 		sleep_at_times();
 		return;
@@ -2440,15 +2281,8 @@ static void numbers_go_back_to_where_they_came_from(struct kunit *test)
 }
 
 static struct kunit_case ioasid_test_cases[] = {
-	KUNIT_CASE(a_set_is_found_by_its_token),
-	KUNIT_CASE(tokens_of_different_types_never_meet),
-	KUNIT_CASE(a_set_without_a_type_is_not_found),
-	KUNIT_CASE(a_token_belongs_to_one_set),
-	KUNIT_CASE(a_freed_set_is_not_found_though_it_is_kept),
-	KUNIT_CASE(a_set_keeps_its_token_until_it_is_freed),
-	KUNIT_CASE(an_mm_is_kept_but_not_its_address_space),
 	KUNIT_CASE(a_set_is_listed_until_the_last_put),
-	KUNIT_CASE(sets_are_found_and_put_with_interrupts_off),
+	KUNIT_CASE(the_last_put_of_a_set_may_come_with_interrupts_off),
 
 	KUNIT_CASE_PARAM(alloc_gives_a_number_in_the_range, range_gen_params),
 	KUNIT_CASE(alloc_gives_the_lowest_free_number),

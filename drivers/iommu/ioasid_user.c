@@ -24,7 +24,7 @@ static int ioasid_user_open(struct inode *inode, struct file *file)
 {
 	struct ioasid_set *set;
 
-	set = ioasid_set_alloc(READ_ONCE(quota), NULL, NULL);
+	set = ioasid_set_alloc(READ_ONCE(quota));
 	if (IS_ERR(set))
 		return PTR_ERR(set);
 	set->charged = true;

@@ -23,30 +23,8 @@ struct ref_tracker;
 #define IOASID_MAX	(BIT(IOASID_BITS) - 1)
 #define IOASID_INVALID	(~0U)
 
-/**
- * struct ioasid_token_type - What the tokens of some sets are
- * @name: For debugfs.
- * @get: Keeps what the token points at from being freed, or NULL if its owner
- *       frees the set first. Process context, may sleep.
- * @put: Undoes @get when the set is freed. Process context, may sleep.
- *
- * Whoever wants sets to be found by something of his own defines a type for it.
- * Tokens of different types never meet.
- */
-struct ioasid_token_type {
-	const char *name;
-	void (*get)(void *token);
-	void (*put)(void *token);
-};
-
-extern const struct ioasid_token_type ioasid_token_mm;
-
-struct ioasid_set *ioasid_set_alloc(unsigned int quota,
-				    const struct ioasid_token_type *type,
-				    void *token);
+struct ioasid_set *ioasid_set_alloc(unsigned int quota);
 void ioasid_set_free(struct ioasid_set *set);
-struct ioasid_set *ioasid_set_find(const struct ioasid_token_type *type,
-				   const void *token);
 struct ioasid_set *ioasid_set_get(struct ioasid_set *set);
 void ioasid_set_put(struct ioasid_set *set);
 

@@ -142,25 +142,6 @@ static const struct ioasid_source other_source = {
 	.free = other_free,
 };
 
-/* --- tokens */
-
-static struct mm_struct mms[2];
-
-static const struct ioasid_token_type plain_tokens = {
-	.name = "fuzz",
-};
-
-/* The third has the value of the first, and another type */
-static const struct {
-	const struct ioasid_token_type *type;
-	struct mm_struct *value;
-} tokens[] = {
-	{ NULL, NULL },
-	{ &ioasid_token_mm, &mms[0] },
-	{ &ioasid_token_mm, &mms[1] },
-	{ &plain_tokens, &mms[0] },
-};
-
 /* --- the handles of each task, and what was done */
 
 static struct bank {
@@ -202,7 +183,7 @@ const void *real_number(int index)
 static const char *const names[CODES] = {
 	[SET_ALLOC] = "set_alloc", [SET_FREE] = "set_free",
 	[SET_GET] = "set_get", [SET_PUT] = "set_put",
-	[SET_FIND] = "set_find", [ALLOC] = "alloc", [FREE] = "free",
+	[SET_JOIN] = "set_join", [ALLOC] = "alloc", [FREE] = "free",
 	[DROP] = "put the owner's", [GET] = "get", [PUT] = "put",
 	[FIND] = "find", [FIND_SPID] = "find_by_spid", [NEXT] = "set_next",
 	[ATTACH] = "attach", [DETACH] = "detach", [QUERY] = "query",
@@ -217,7 +198,7 @@ static void print_op(const struct op *op, const struct result *r)
 	fprintf(stderr, "    task %u: %s(", op->bank, names[op->code]);
 	switch (op->code) {
 	case SET_ALLOC:
-		fprintf(stderr, "quota %u, token %u%s", op->quota, op->token,
+		fprintf(stderr, "quota %u%s", op->quota,
 			op->charged ? ", charged" : "");
 		break;
 	case SET_GET:
@@ -226,8 +207,8 @@ static void print_op(const struct op *op, const struct result *r)
 	case SET_PUT:
 		fprintf(stderr, "set@%u", op->to);
 		break;
-	case SET_FIND:
-		fprintf(stderr, "token %u, to set@%u", op->token, op->to);
+	case SET_JOIN:
+		fprintf(stderr, "task %u, to set@%u", op->from, op->to);
 		break;
 	case ALLOC:
 		fprintf(stderr, "set@%u, %u..%u, to number@%u", op->set, op->min,
@@ -290,11 +271,10 @@ static void print_op(const struct op *op, const struct result *r)
 		fprintf(stderr, " = quota %u, %u active, %u parked, %u parks%s [%u-%u]\n",
 			r->count[0], r->count[1], r->count[2], r->count[3],
 			r->count[4] ? ", freed" : "", r->begin, r->end);
-	else if (op->code == SET_FIND || (op->code == FIND && !r->found) ||
+	else if ((op->code == FIND && !r->found) ||
 		 (op->code == FIND_SPID && !r->found) ||
 		 (op->code == NEXT && !r->found))
-		fprintf(stderr, " = %s [%u-%u]\n", r->found ? "a set" : "NULL",
-			r->begin, r->end);
+		fprintf(stderr, " = NULL [%u-%u]\n", r->begin, r->end);
 	else
 		fprintf(stderr, " = %u [%u-%u]\n", r->value, r->begin, r->end);
 }
@@ -386,8 +366,8 @@ static bool allowed(const struct bank *b, const struct op *op)
 		return b->set[op->set] && !b->set[op->to];
 	case SET_PUT:
 		return b->set[op->to];
-	case SET_FIND:
-		return !b->set[op->to];
+	case SET_JOIN:
+		return banks[op->from].set[0] && !b->set[op->to];
 	case ALLOC:
 		return b->set[op->set] && !b->number[op->to] && op->fresh != 0xff;
 	case FIND:
@@ -429,8 +409,7 @@ static void call(const struct op *op, struct result *r)
 
 	switch (op->code) {
 	case SET_ALLOC:
-		set = unless_error(ioasid_set_alloc(op->quota, tokens[op->token].type,
-						    tokens[op->token].value), r);
+		set = unless_error(ioasid_set_alloc(op->quota), r);
 		r->found = set;
 		if (!set)
 			break;
@@ -453,10 +432,8 @@ static void call(const struct op *op, struct result *r)
 		ioasid_set_put(b->set[op->to]);
 		b->set[op->to] = NULL;
 		break;
-	case SET_FIND:
-		b->set[op->to] = ioasid_set_find(tokens[op->token].type,
-						 tokens[op->token].value);
-		r->found = b->set[op->to];
+	case SET_JOIN:
+		b->set[op->to] = ioasid_set_get(banks[op->from].set[0]);
 		break;
 	case ALLOC:
 		b->number[op->to] = unless_error(ioasid_alloc(set, op->min, op->max), r);
@@ -624,7 +601,6 @@ static bool set_matches(const struct model *model, int index, struct ioasid_set 
 
 bool real_matches(const struct model *m)
 {
-	int mm_count[2] = { };
 	int i, j;
 
 	for (i = 0; i < BANKS; i++) {
@@ -660,11 +636,7 @@ bool real_matches(const struct model *m)
 				return false;
 		}
 	}
-	for (i = 0; i < MODEL_SETS; i++)
-		if (m->set[i].token == 1 || m->set[i].token == 2)
-			mm_count[m->set[i].token - 1]++;
-	return mm_count[0] == mms[0].mm_count && mm_count[1] == mms[1].mm_count &&
-	       shim_cg.usage == m->charged && (u64)shim_cg.refs == m->charged;
+	return shim_cg.usage == m->charged && (u64)shim_cg.refs == m->charged;
 }
 
 static void explain(void)
@@ -764,7 +736,7 @@ static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
 	op->attachment = in[1] >> 6 & 1;
 	op->dev = arg & 1;
 	op->dev_fails = (how & 0x60) == 0x60;
-	op->token = arg & 3;
+	op->from = (arg & 3) % BANKS;
 	op->spid = arg & 3;
 	op->min = PICK(ids, arg);
 	op->quota = PICK(quotas, arg >> 2);
@@ -774,12 +746,14 @@ static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
 
 	switch (op->code) {
 	case SET_ALLOC:
-		op->charged = !op->token && how & 0x20;
+		op->charged = how & 0x20;
 		if (model_unused_set(&model, 6) >= 0)
 			fresh = model_unused_set(&model, (*fresh_sets)++);
 		break;
-	case SET_FIND:
-		op->token = 1 + op->token % 3;
+	case SET_JOIN:
+		/* The set is another task's: nobody else may free it meanwhile */
+		if (parallel)
+			op->code = RECLAIM;
 		fallthrough;
 	case SET_GET:
 	case SET_PUT:
@@ -800,7 +774,7 @@ static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
 	}
 	op->fresh = fresh < 0 ? 0xff : fresh;
 	switch (op->code) {
-	case SET_GET: case SET_PUT: case SET_FIND: case GET: case PUT:
+	case SET_GET: case SET_PUT: case SET_JOIN: case GET: case PUT:
 	case FIND: case FIND_SPID: case NEXT: case SPID:
 		op->atomic = how & 0x80;
 	}

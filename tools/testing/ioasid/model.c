@@ -215,18 +215,12 @@ static enum verdict step_put(struct model *m, struct progress *p)
 static enum verdict step_set_alloc(struct model *m, const struct op *op,
 				   const struct result *r)
 {
-	struct model_set *s;
+	struct model_set *s = &m->set[op->fresh];
 
-	if (op->token)
-		for (s = m->set; s < m->set + MODEL_SETS; s++)
-			if (s->refs && s->token == op->token)
-				return r->ret == -EEXIST ? DONE : NO;
 	if (r->ret)
 		return NO;
-	s = &m->set[op->fresh];
 	s->refs = 1;
 	s->quota = op->quota;
-	s->token = op->token;
 	s->charged = op->charged;
 	m->bank[op->bank].set[0] = op->fresh + 1;
 	return DONE;
@@ -243,7 +237,6 @@ static enum verdict step_set_free(struct model *m, const struct op *op,
 	case 0:
 		p->from = set;
 		m->bank[op->bank].set[0] = 0;
-		s->token = 0;
 		return go(p, 1);
 	case 1:
 		if (s->mutex)
@@ -559,23 +552,6 @@ static enum verdict step_count(const struct model_set *s, const struct result *r
 	       r->count[4] == s->freed ? DONE : NO;
 }
 
-static enum verdict step_set_find(struct model *m, const struct op *op,
-				  const struct result *r)
-{
-	int i;
-
-	for (i = 0; i < MODEL_SETS; i++) {
-		if (!m->set[i].refs || m->set[i].token != op->token)
-			continue;
-		if (r->found != real_set(i))
-			return NO;
-		m->set[i].refs++;
-		m->bank[op->bank].set[op->to] = i + 1;
-		return DONE;
-	}
-	return r->found ? NO : DONE;
-}
-
 /* Do the handles allow the call? The driver asks the same of its own. */
 static bool allowed(const struct model *m, const struct op *op)
 {
@@ -594,8 +570,8 @@ static bool allowed(const struct model *m, const struct op *op)
 		return b->set[op->set] && !b->set[op->to];
 	case SET_PUT:
 		return b->set[op->to];
-	case SET_FIND:
-		return !b->set[op->to];
+	case SET_JOIN:
+		return m->bank[op->from].set[0] && !b->set[op->to];
 	case ALLOC:
 		return b->set[op->set] && !b->number[op->to] && op->fresh != 0xff;
 	case FIND:
@@ -653,16 +629,17 @@ static enum verdict step(struct model *m, const struct op *op,
 		return r->ret == -ENOMEM ? DONE : step_set_alloc(m, op, r);
 	case SET_FREE:
 		return step_set_free(m, op, p);
-	case SET_GET:
-		m->set[set].refs++;
-		b->set[op->to] = set + 1;
-		return DONE;
 	case SET_PUT:
 		set_put(&m->set[b->set[op->to] - 1]);
 		b->set[op->to] = 0;
 		return DONE;
-	case SET_FIND:
-		return step_set_find(m, op, r);
+	case SET_JOIN:
+		set = m->bank[op->from].set[0] - 1;
+		fallthrough;
+	case SET_GET:
+		m->set[set].refs++;
+		b->set[op->to] = set + 1;
+		return DONE;
 	case ALLOC:
 		return step_alloc(m, op, r, p, fail);
 	case FREE:
@@ -859,8 +836,8 @@ void model_print(const struct model *m)
 		if (!s->refs)
 			continue;
 		fprintf(stderr,
-			"  set %d: quota %u, %u active, %u parked, token %u, %u references%s%s\n",
-			i, s->quota, s->active, s->parked, s->token, s->refs,
+			"  set %d: quota %u, %u active, %u parked, %u references%s%s\n",
+			i, s->quota, s->active, s->parked, s->refs,
 			s->freed ? ", freed" : "", s->charged ? ", charged" : "");
 		for (j = 0; j < MODEL_NUMBERS; j++) {
 			const struct model_number *n = &m->number[j];

@@ -22,7 +22,7 @@
 #define NO_SPID		0xff
 
 enum code {
-	SET_ALLOC, SET_FREE, SET_GET, SET_PUT, SET_FIND, ALLOC, FREE, DROP, GET,
+	SET_ALLOC, SET_FREE, SET_GET, SET_PUT, SET_JOIN, ALLOC, FREE, DROP, GET,
 	PUT, FIND, FIND_SPID, NEXT, ATTACH, DETACH, QUERY, COUNT, BIND, UNBIND,
 	SPID, REGISTER, UNREGISTER, LIMIT, RECLAIM, WATCH, CODES
 };
@@ -36,7 +36,7 @@ struct op {
 	u8 to;			/* where what is found goes */
 	u8 attachment;
 	u8 dev;
-	u8 token;		/* 0: none */
+	u8 from;		/* the bank whose set is joined */
 	u8 spid;		/* index into spids[] */
 	u8 fresh;		/* what a new set or number is to the model */
 	bool charged;
@@ -78,11 +78,11 @@ struct model_set {
 	u8 refs;
 	u8 active;
 	u8 parked;
-	u8 token;
 	u8 mutex;		/* whose: task + 1 */
 	bool freed;
 	bool charged;
 	u8 coming;		/* counts in the quota before it is active */
+	u8 unused;
 	u32 parks;
 	u32 quota;
 };

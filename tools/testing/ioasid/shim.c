@@ -12,7 +12,6 @@
 #include <linux/misc_cgroup.h>
 #include <linux/rcupdate.h>
 #include <linux/rwsem.h>
-#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 
@@ -332,18 +331,4 @@ void misc_cg_uncharge(enum misc_res_type type, struct misc_cg *cg, u64 amount)
 	sched_point();
 	if (__atomic_fetch_sub(&cg->usage, amount, __ATOMIC_RELAXED) < amount)
 		shim_bug("%s() of what is not charged", __func__);
-}
-
-void mmgrab(struct mm_struct *mm)
-{
-	sched_point();
-	__atomic_fetch_add(&mm->mm_count, 1, __ATOMIC_RELAXED);
-}
-
-void mmdrop(struct mm_struct *mm)
-{
-	might_sleep();
-	sched_point();
-	if (__atomic_fetch_sub(&mm->mm_count, 1, __ATOMIC_RELAXED) <= 0)
-		shim_bug("%s() without a reference", __func__);
 }
