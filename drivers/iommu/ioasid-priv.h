@@ -28,9 +28,9 @@ struct ioasid_set {
 	/* Numbers count in the misc cgroup of the task that allocates them */
 	bool charged;
 	/*
-	 * Orders attach, detach and park of the set's numbers, and the SPIDs.
-	 * Taken in process context, outside iommu_group::mutex and the locks of
-	 * the xarrays.
+	 * Orders attach, detach and park of the set's numbers. Taken in
+	 * process context, outside iommu_group::mutex and the locks of the
+	 * xarrays.
 	 */
 	struct mutex lock;
 
@@ -43,8 +43,6 @@ struct ioasid_set {
 	u64 parks;			/* how many there ever were */
 	bool freed;
 	unsigned int quota;
-
-	struct xarray spids;		/* active numbers by SPID */
 	struct rcu_head rcu;
 };
 
@@ -63,7 +61,6 @@ struct ioasid {
 	 */
 	bool parked;
 	ktime_t parked_at;
-	unsigned int spid;		/* under set->lock, read under none */
 	struct list_head attachments;	/* under set->lock */
 	unsigned int nr_attachments;	/* under set->lock */
 	struct list_head parking;	/* of the one who parks it */

@@ -151,7 +151,6 @@ void ioasid_set_put(struct ioasid_set *set)
 	xa_unlock_irqrestore(&ioasid_sets, flags);
 	/* Nodes that an allocation made before it found no memory for the rest */
 	xa_destroy(&set->numbers);
-	xa_destroy(&set->spids);
 	kfree_rcu(set, rcu);
 }
 EXPORT_SYMBOL_GPL(ioasid_set_put);
@@ -180,7 +179,6 @@ struct ioasid_set *ioasid_set_alloc(unsigned int quota)
 	refcount_set(&set->refs, 1);
 	mutex_init(&set->lock);
 	xa_init_flags(&set->numbers, XA_FLAGS_LOCK_IRQ | XA_FLAGS_ACCOUNT);
-	xa_init_flags(&set->spids, XA_FLAGS_LOCK_IRQ | XA_FLAGS_ACCOUNT);
 	set->quota = quota;
 
 	/* Not reused soon, so that a set is not taken for another in debugfs */
@@ -244,14 +242,6 @@ struct ioasid *ioasid_set_next(struct ioasid_set *set, struct ioasid *ioasid)
 }
 EXPORT_SYMBOL_GPL(ioasid_set_next);
 
-static void ioasid_drop_spid(struct ioasid *ioasid)
-{
-	if (ioasid->spid == IOASID_INVALID)
-		return;
-	xa_erase_irq(&ioasid->set->spids, ioasid->spid);
-	WRITE_ONCE(ioasid->spid, IOASID_INVALID);
-}
-
 /*
  * ACTIVE -> PARKED, but for the hardware. Returns whether this call made the
  * transition: the owner's reference is then the caller's to put.
@@ -274,7 +264,6 @@ static bool ioasid_park_begin(struct ioasid *ioasid)
 	set->nr_parked++;
 	set->parks++;
 	xa_unlock_irq(&set->numbers);
-	ioasid_drop_spid(ioasid);
 	return true;
 }
 
@@ -479,7 +468,6 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 	refcount_set(&ioasid->refs, 2);
 	INIT_LIST_HEAD(&ioasid->attachments);
 	ioasid->set = set;
-	ioasid->spid = IOASID_INVALID;
 	ioasid_tracker_init(ioasid);
 	ioasid_track(ioasid, &ioasid->owner, "owner", NULL);
 
@@ -526,8 +514,7 @@ EXPORT_SYMBOL_GPL(ioasid_alloc);
  *
  * When this returns, no DMA through the number's attachments reaches memory,
  * and none of its faults is reported. ACTIVE -> PARKED, and the owner's
- * reference is put. The SPID, if there is one, is free for another number.
- * Freeing twice is harmless.
+ * reference is put. Freeing twice is harmless.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait for holders, and calls none.
@@ -544,18 +531,6 @@ void ioasid_free(struct ioasid *ioasid)
 }
 EXPORT_SYMBOL_GPL(ioasid_free);
 
-static struct ioasid *ioasid_load(struct xarray *xa, unsigned int index)
-{
-	struct ioasid *ioasid;
-
-	rcu_read_lock();
-	ioasid = xa_load(xa, index);
-	if (ioasid && (READ_ONCE(ioasid->parked) || !ioasid_tryget(ioasid)))
-		ioasid = NULL;
-	rcu_read_unlock();
-	return ioasid;
-}
-
 /**
  * ioasid_find() - Take a reference by number
  * @set: The set to look in. The caller has a reference, or has not freed it
@@ -568,7 +543,14 @@ static struct ioasid *ioasid_load(struct xarray *xa, unsigned int index)
  */
 struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id)
 {
-	return ioasid_load(&set->numbers, id);
+	struct ioasid *ioasid;
+
+	rcu_read_lock();
+	ioasid = xa_load(&set->numbers, id);
+	if (ioasid && (READ_ONCE(ioasid->parked) || !ioasid_tryget(ioasid)))
+		ioasid = NULL;
+	rcu_read_unlock();
+	return ioasid;
 }
 EXPORT_SYMBOL_GPL(ioasid_find);
 
@@ -592,15 +574,9 @@ static void ioasid_recycle(struct ioasid *ioasid)
 	struct ioasid_set *set = ioasid->set;
 	unsigned long flags;
 
-	/* Active still: the owner had no attachment, and put instead of free */
-	if (ioasid->spid != IOASID_INVALID) {
-		xa_lock_irqsave(&set->spids, flags);
-		__xa_erase(&set->spids, ioasid->spid);
-		xa_unlock_irqrestore(&set->spids, flags);
-	}
-
 	xa_lock_irqsave(&set->numbers, flags);
 	__xa_erase(&set->numbers, ioasid->id);
+	/* Active still: the owner had no attachment, and put instead of free */
 	if (ioasid->parked)
 		set->nr_parked--;
 	else
@@ -644,93 +620,6 @@ unsigned int ioasid_id(const struct ioasid *ioasid)
 	return ioasid->id;
 }
 EXPORT_SYMBOL_GPL(ioasid_id);
-
-/**
- * ioasid_bind_spid() - Give a number a private name inside its set
- * @ioasid: The number. The caller has a reference.
- * @spid: The set-private ID, 0 to %IOASID_MAX: a guest's number, say.
- *
- * A number has at most one. It ends with ioasid_unbind_spid() or ioasid_free().
- *
- * Context: Process context. Takes the set's lock, may sleep.
- * Return: 0, or
- *
- * * %-EINVAL		- @spid is too large
- * * %-EBUSY		- the number has one
- * * %-EEXIST		- @spid is another number's of the set
- * * %-ESHUTDOWN	- the number is parked
- * * %-ENOMEM
- */
-int ioasid_bind_spid(struct ioasid *ioasid, unsigned int spid)
-{
-	struct ioasid_set *set = ioasid->set;
-	int ret;
-
-	if (spid > IOASID_MAX)
-		return -EINVAL;
-
-	mutex_lock(&set->lock);
-	if (ioasid->parked) {
-		ret = -ESHUTDOWN;
-	} else if (ioasid->spid != IOASID_INVALID) {
-		ret = -EBUSY;
-	} else {
-		ret = xa_insert_irq(&set->spids, spid, ioasid,
-				    GFP_KERNEL_ACCOUNT);
-		if (ret == -EBUSY)
-			ret = -EEXIST;
-		if (!ret)
-			WRITE_ONCE(ioasid->spid, spid);
-	}
-	mutex_unlock(&set->lock);
-	return ret;
-}
-EXPORT_SYMBOL_GPL(ioasid_bind_spid);
-
-/**
- * ioasid_unbind_spid() - Take a number's private name away
- * @ioasid: The number, active or parked. The caller has a reference.
- *
- * Harmless if it has none.
- *
- * Context: Process context. Takes the set's lock, may sleep.
- */
-void ioasid_unbind_spid(struct ioasid *ioasid)
-{
-	mutex_lock(&ioasid->set->lock);
-	ioasid_drop_spid(ioasid);
-	mutex_unlock(&ioasid->set->lock);
-}
-EXPORT_SYMBOL_GPL(ioasid_unbind_spid);
-
-/**
- * ioasid_find_by_spid() - Take a reference by set-private ID
- * @set: The set to look in. The caller has a reference, or has not freed it
- *       yet.
- * @spid: The set-private ID.
- *
- * Context: Any context. Takes no lock.
- * Return: The number, with a reference for the caller to put; NULL if no active
- * number of @set has the SPID.
- */
-struct ioasid *ioasid_find_by_spid(struct ioasid_set *set, unsigned int spid)
-{
-	return ioasid_load(&set->spids, spid);
-}
-EXPORT_SYMBOL_GPL(ioasid_find_by_spid);
-
-/**
- * ioasid_spid() - A number's set-private ID
- * @ioasid: The number. The caller has a reference.
- *
- * Context: Any context. Takes no lock.
- * Return: The SPID, or %IOASID_INVALID if it has none.
- */
-unsigned int ioasid_spid(const struct ioasid *ioasid)
-{
-	return READ_ONCE(ioasid->spid);
-}
-EXPORT_SYMBOL_GPL(ioasid_spid);
 
 /* The common part of ioasid_attach() and ioasid_attach_no_pasid() */
 struct ioasid_attachment *

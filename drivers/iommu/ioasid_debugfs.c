@@ -122,8 +122,6 @@ static int numbers_show(struct seq_file *m, void *v)
 		seq_printf(m, " %s:%s by %s", dev_name(attachment->dev),
 			   attachment->ops->name, attachment->holder);
 	seq_printf(m, " set %u", ioasid->set->id);
-	if (ioasid->spid != IOASID_INVALID)
-		seq_printf(m, " spid %u", ioasid->spid);
 	if (ioasid->parked)
 		seq_printf(m, " for %lld ms",
 			   ktime_ms_delta(ktime_get(), ioasid->parked_at));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of the core: sets, numbers, references, states, private
- * IDs, where numbers come from, who is charged and named for them, what happens
+ * KUnit tests of the core: sets, numbers, references, states,
+ * where numbers come from, who is charged and named for them, what happens
  * without memory, and attachments to hardware that only counts.
  *
  * The range that most tests allocate in is far from what the kernel itself may
@@ -271,7 +271,6 @@ static void ioasid_test_exit(struct kunit *test)
 		return;
 	EXPECT_COUNTS(test, set, 0, 0);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&set->numbers));
-	KUNIT_EXPECT_TRUE(test, xa_empty(&set->spids));
 	ioasid_set_free(set);
 
 	KUNIT_EXPECT_EQ(test, numbers_are_out(), before.numbers_are_out);
@@ -387,9 +386,9 @@ static const struct range_case range_cases[] = {
 	{ "empty by one", LOW + 1, LOW, -EINVAL },
 	{ "beyond the space", LOW, IOASID_MAX + 1, -EINVAL },
 	{ "all beyond the space", IOASID_MAX + 1, IOASID_MAX + 1, -EINVAL },
-	{ "to the number that is none", LOW, IOASID_INVALID, -EINVAL },
-	{ "the number that is none", IOASID_INVALID, IOASID_INVALID, -EINVAL },
-	{ "from the number that is none", IOASID_INVALID, HIGH, -EINVAL },
+	{ "to the number that is none", LOW, ~0U, -EINVAL },
+	{ "the number that is none", ~0U, ~0U, -EINVAL },
+	{ "from the number that is none", ~0U, HIGH, -EINVAL },
 	{ "one number", LOW, LOW, 0 },
 	{ "two numbers", LOW, LOW + 1, 0 },
 	{ "the first number", IOASID_MIN, IOASID_MIN, 0 },
@@ -652,7 +651,7 @@ static void find_does_not_see_what_is_not_active_in_the_set(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, id + 1));
 	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, 0));
 	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, IOASID_MAX + 1));
-	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, IOASID_INVALID));
+	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, ~0U));
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, id));
 	ioasid_put(ioasid);
@@ -714,7 +713,7 @@ static void query_sees_parked_numbers_of_the_set(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, ioasid_query(other, id, &status), -ENOENT);
 	KUNIT_EXPECT_EQ(test, ioasid_query(test->priv, id + 1, &status), -ENOENT);
-	KUNIT_EXPECT_EQ(test, ioasid_query(test->priv, IOASID_INVALID, &status),
+	KUNIT_EXPECT_EQ(test, ioasid_query(test->priv, ~0U, &status),
 			-ENOENT);
 	KUNIT_ASSERT_EQ(test, ioasid_query(test->priv, id, &status), 0);
 	KUNIT_EXPECT_FALSE(test, status.parked);
@@ -763,12 +762,10 @@ static void the_last_put_may_come_under_a_spin_lock(struct kunit *test)
 
 	set->charged = true;
 	ioasid = must_alloc(test, set);
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid, 1), 0);
 	ioasid_put(ioasid);
 	spin_lock(&lock);
 	ioasid_put(ioasid);
 	spin_unlock(&lock);
-	KUNIT_EXPECT_TRUE(test, xa_empty(&set->spids));
 	ioasid_set_free(set);
 }
 
@@ -776,8 +773,8 @@ struct interrupt {
 	struct hrtimer timer;
 	struct ioasid_set *set;
 	struct ioasid *parked, *active;
-	unsigned int id, spid;
-	bool in_hardirq, found, found_by_spid;
+	unsigned int id;
+	bool in_hardirq, found;
 	struct completion done;
 };
 
@@ -789,10 +786,6 @@ static enum hrtimer_restart interrupt(struct hrtimer *timer)
 	irq->in_hardirq = in_hardirq();
 	ioasid = ioasid_find(irq->set, irq->id);
 	irq->found = ioasid == irq->active;
-	if (ioasid)
-		ioasid_put(ioasid);
-	ioasid = ioasid_find_by_spid(irq->set, irq->spid);
-	irq->found_by_spid = ioasid == irq->active;
 	if (ioasid)
 		ioasid_put(ioasid);
 
@@ -807,7 +800,7 @@ static enum hrtimer_restart interrupt(struct hrtimer *timer)
 /* lockdep learns here that the locks are taken in an interrupt */
 static void interrupts_may_find_numbers_and_put_the_last_reference(struct kunit *test)
 {
-	struct interrupt irq = { .spid = 5 };
+	struct interrupt irq = {};
 
 	irq.set = must_have_set(test, 2);
 	irq.set->charged = true;
@@ -815,7 +808,6 @@ static void interrupts_may_find_numbers_and_put_the_last_reference(struct kunit 
 	ioasid_free(irq.parked);
 	irq.active = must_alloc(test, irq.set);
 	irq.id = ioasid_id(irq.active);
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(irq.active, irq.spid), 0);
 	ioasid_put(irq.active);
 
 	init_completion(&irq.done);
@@ -828,149 +820,6 @@ static void interrupts_may_find_numbers_and_put_the_last_reference(struct kunit 
 
 	KUNIT_EXPECT_TRUE(test, irq.in_hardirq);
 	KUNIT_EXPECT_TRUE(test, irq.found);
-	KUNIT_EXPECT_TRUE(test, irq.found_by_spid);
-}
-
-/* Private IDs */
-
-static const struct spid_case {
-	const char *name;
-	unsigned int spid;
-	int error;
-} spid_cases[] = {
-	{ "zero", 0, 0 },
-	{ "as the number", LOW, 0 },
-	{ "the largest", IOASID_MAX, 0 },
-	{ "too large", IOASID_MAX + 1, -EINVAL },
-	{ "the number that is none", IOASID_INVALID, -EINVAL },
-};
-
-KUNIT_ARRAY_PARAM_DESC(spid, spid_cases, name);
-
-static void an_spid_and_its_number_lead_to_each_other(struct kunit *test)
-{
-	const struct spid_case *c = test->param_value;
-	struct ioasid *ioasid = must_alloc(test, test->priv);
-
-	KUNIT_EXPECT_EQ(test, ioasid_spid(ioasid), IOASID_INVALID);
-	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, c->spid));
-	KUNIT_ASSERT_EQ(test, ioasid_bind_spid(ioasid, c->spid), c->error);
-	if (!c->error) {
-		KUNIT_EXPECT_EQ(test, ioasid_spid(ioasid), c->spid);
-		KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, c->spid),
-				    ioasid);
-		KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 3);
-		ioasid_put(ioasid);
-		KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, c->spid + 1));
-	} else {
-		KUNIT_EXPECT_EQ(test, ioasid_spid(ioasid), IOASID_INVALID);
-		KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, c->spid));
-	}
-	free_and_put(ioasid);
-}
-
-static void an_spid_is_one_numbers_and_a_number_has_one(struct kunit *test)
-{
-	struct ioasid *a = must_alloc(test, test->priv);
-	struct ioasid *b = must_alloc(test, test->priv);
-
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 1), 0);
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 1), -EBUSY);
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 2), -EBUSY);
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(b, 1), -EEXIST);
-	KUNIT_EXPECT_EQ(test, ioasid_spid(a), 1);
-	KUNIT_EXPECT_EQ(test, ioasid_spid(b), IOASID_INVALID);
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(b, 2), 0);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, 1), a);
-	ioasid_put(a);
-	free_and_put(a);
-	free_and_put(b);
-}
-
-static void each_set_has_spids_of_its_own(struct kunit *test)
-{
-	struct ioasid_set *other = must_have_set(test, 1);
-	struct ioasid *a = must_alloc(test, test->priv);
-	struct ioasid *b = must_alloc(test, other);
-
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 1), 0);
-	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(other, 1));
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(b, 1), 0);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, 1), a);
-	ioasid_put(a);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(other, 1), b);
-	ioasid_put(b);
-	free_and_put(a);
-	free_and_put(b);
-	ioasid_set_free(other);
-}
-
-static void free_makes_the_spid_free_at_once(struct kunit *test)
-{
-	struct ioasid *parked = must_alloc(test, test->priv);
-	struct ioasid *next = must_alloc(test, test->priv);
-
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(parked, 1), 0);
-	ioasid_free(parked);
-	KUNIT_EXPECT_EQ(test, ioasid_spid(parked), IOASID_INVALID);
-	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, 1));
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(parked, 2), -ESHUTDOWN);
-	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, 2));
-
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(next, 1), 0);
-	/* The end of the one that had it is nothing to the one that has it */
-	ioasid_unbind_spid(parked);
-	ioasid_put(parked);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, 1), next);
-	ioasid_put(next);
-	free_and_put(next);
-}
-
-static void unbind_makes_the_spid_free(struct kunit *test)
-{
-	struct ioasid *a = must_alloc(test, test->priv);
-	struct ioasid *b = must_alloc(test, test->priv);
-
-	ioasid_unbind_spid(a);
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 1), 0);
-	ioasid_unbind_spid(a);
-	KUNIT_EXPECT_EQ(test, ioasid_spid(a), IOASID_INVALID);
-	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, 1));
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(b, 1), 0);
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(a, 2), 0);
-	ioasid_unbind_spid(a);
-	ioasid_unbind_spid(a);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, 1), b);
-	ioasid_put(b);
-	free_and_put(a);
-	free_and_put(b);
-}
-
-static void the_last_put_without_free_ends_the_spid(struct kunit *test)
-{
-	struct ioasid *ioasid = must_alloc(test, test->priv);
-	struct ioasid *next;
-
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid, 1), 0);
-	ioasid_put(ioasid);
-	ioasid_put(ioasid);
-	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(test->priv, 1));
-	next = must_alloc(test, test->priv);
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(next, 1), 0);
-	free_and_put(next);
-}
-
-static void find_by_spid_takes_a_reference(struct kunit *test)
-{
-	struct ioasid *ioasid = must_alloc(test, test->priv);
-	unsigned int id = ioasid_id(ioasid);
-
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid, 1), 0);
-	KUNIT_EXPECT_PTR_EQ(test, ioasid_find_by_spid(test->priv, 1), ioasid);
-	free_and_put(ioasid);
-	KUNIT_EXPECT_TRUE(test, is_taken(test, id));
-	ioasid_put(ioasid);
-	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
 }
 
 /* Walks */
@@ -1117,21 +966,6 @@ static void set_free_parks_what_is_left(struct kunit *test)
 	ioasid_put(parked);
 }
 
-static void set_free_ends_the_spids(struct kunit *test)
-{
-	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
-	struct ioasid *ioasid = must_alloc(test, set);
-
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid, 1), 0);
-	ioasid_set_free(set);
-	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(set, 1));
-	KUNIT_EXPECT_EQ(test, ioasid_spid(ioasid), IOASID_INVALID);
-	KUNIT_EXPECT_TRUE(test, xa_empty(&set->spids));
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid, 1), -ESHUTDOWN);
-	ioasid_put(ioasid);
-	ioasid_set_put(set);
-}
-
 static void a_freed_set_gives_no_numbers(struct kunit *test)
 {
 	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
@@ -1151,7 +985,6 @@ static void expect_the_set_at_its_end(struct kunit *test, struct ioasid_set *set
 
 	for (id = LOW; id < LOW + 4; id++)
 		KUNIT_EXPECT_NULL(test, ioasid_find(set, id));
-	KUNIT_EXPECT_NULL(test, ioasid_find_by_spid(set, 1));
 	KUNIT_EXPECT_NULL(test, ioasid_set_next(set, NULL));
 	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -ESHUTDOWN);
 	EXPECT_COUNTS(test, set, 0, 4);
@@ -1168,7 +1001,6 @@ static void no_number_is_found_once_the_first_is_blocked(struct kunit *test)
 		ioasid[i] = must_alloc_id(test, set, LOW + i);
 		attachment[i] = must_attach(test, ioasid[i], dev_a);
 	}
-	KUNIT_EXPECT_EQ(test, ioasid_bind_spid(ioasid[3], 1), 0);
 
 	hw.test = test;
 	hw.when_blocked = expect_the_set_at_its_end;
@@ -1785,16 +1617,6 @@ static void unmake_attachment(struct needy *needy)
 	ioasid_detach(needy->made);
 }
 
-static int make_spid(struct needy *needy)
-{
-	return ioasid_bind_spid(needy->ioasid, IOASID_MAX);
-}
-
-static void unmake_spid(struct needy *needy)
-{
-	ioasid_unbind_spid(needy->ioasid);
-}
-
 static const struct memory_case {
 	const char *name;
 	int (*make)(struct needy *needy);
@@ -1807,8 +1629,6 @@ static const struct memory_case {
 	{ "ioasid_alloc, for good", make_number, unmake_number, true },
 	{ "ioasid_attach, once", make_attachment, unmake_attachment, false },
 	{ "ioasid_attach, for good", make_attachment, unmake_attachment, true },
-	{ "ioasid_bind_spid, once", make_spid, unmake_spid, false },
-	{ "ioasid_bind_spid, for good", make_spid, unmake_spid, true },
 };
 
 KUNIT_ARRAY_PARAM_DESC(memory, memory_cases, name);
@@ -1825,7 +1645,6 @@ static void what_finds_no_memory_leaves_nothing(struct kunit *test)
 	bool *spares_sleepers = failslab_part(test, "ignore-gfp-wait");
 	const struct memory_case *c = test->param_value;
 	unsigned int nth, left, failures = 0;
-	unsigned long spid;
 	int ret;
 
 	KUNIT_ASSERT_EQ(test, fault->probability, 0);
@@ -1860,10 +1679,6 @@ static void what_finds_no_memory_leaves_nothing(struct kunit *test)
 		EXPECT_COUNTS(test, needy.set, 1, 0);
 		KUNIT_EXPECT_EQ(test, refcount_read(&needy.ioasid->refs), 2);
 		KUNIT_EXPECT_EQ(test, needy.ioasid->nr_attachments, 0);
-		KUNIT_EXPECT_EQ(test, ioasid_spid(needy.ioasid), IOASID_INVALID);
-		spid = 0;
-		KUNIT_EXPECT_NULL(test, xa_find(&needy.set->spids, &spid,
-						ULONG_MAX, XA_PRESENT));
 		KUNIT_EXPECT_EQ(test, misc_cg_res_total_usage(MISC_CG_RES_IOASID),
 				before.charged + IS_ENABLED(CONFIG_CGROUP_MISC));
 		KUNIT_EXPECT_EQ(test, nr_sets(), before.sets + 2);
@@ -2166,8 +1981,6 @@ static void turn_to_use_the_set(struct racer *racer)
 	atomic_inc(&race->met);
 	attachment = attach(ioasid, &devs[racer->who]);
 	RACE_EXPECT(race, !IS_ERR(attachment) || PTR_ERR(attachment) == -ESHUTDOWN);
-	ret = ioasid_bind_spid(ioasid, racer->who);
-	RACE_EXPECT(race, !ret || ret == -ESHUTDOWN || ret == -EEXIST);
 	sleep_at_times();
 	/* Else it is the set's end that frees it */
 	if (get_random_u32_below(2))
@@ -2184,54 +1997,6 @@ static void set_free_leaves_no_number_active(struct kunit *test)
 	struct race race = {};
 
 	run_race(test, &race, turn_to_free_the_set, turn_to_use_the_set);
-}
-
-static void turn_to_bind(struct racer *racer)
-{
-	unsigned int spid = get_random_u32_below(2);
-	struct ioasid_attachment *attachment;
-	struct race *race = racer->race;
-	struct ioasid *ioasid, *found;
-	int ret;
-
-	ioasid = ioasid_alloc(race->set, LOW, HIGH);
-	RACE_EXPECT(race, !IS_ERR(ioasid));
-	if (IS_ERR(ioasid))
-		return;
-	attachment = attach(ioasid, &devs[racer->who]);
-	RACE_EXPECT(race, !IS_ERR(attachment));
-	ret = ioasid_bind_spid(ioasid, spid);
-	RACE_EXPECT(race, !ret || ret == -EEXIST);
-	sleep_at_times();
-	if (!ret) {
-		atomic_inc(&race->met);
-		found = ioasid_find_by_spid(race->set, spid);
-		RACE_EXPECT(race, found == ioasid || READ_ONCE(ioasid->parked));
-		if (found)
-			ioasid_put(found);
-	}
-	/* Somebody else's, who is told nothing */
-	found = ioasid_find_by_spid(race->set, 1 - spid);
-	if (found) {
-		sleep_at_times();
-		ioasid_free(found);
-		RACE_EXPECT(race, ioasid_spid(found) == IOASID_INVALID);
-		RACE_EXPECT(race, ioasid_bind_spid(found, spid) == -ESHUTDOWN);
-		ioasid_put(found);
-	}
-	if (get_random_u32_below(2))
-		ioasid_unbind_spid(ioasid);
-	ioasid_free(ioasid);
-	if (!IS_ERR(attachment))
-		ioasid_detach(attachment);
-	ioasid_put(ioasid);
-}
-
-static void an_spid_leads_to_its_number_until_it_is_freed(struct kunit *test)
-{
-	struct race race = { .set = test->priv };
-
-	run_race(test, &race, turn_to_bind, turn_to_bind);
 }
 
 static void turn_to_change_the_source(struct racer *racer)
@@ -2311,21 +2076,12 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(the_last_put_may_come_under_a_spin_lock),
 	KUNIT_CASE(interrupts_may_find_numbers_and_put_the_last_reference),
 
-	KUNIT_CASE_PARAM(an_spid_and_its_number_lead_to_each_other, spid_gen_params),
-	KUNIT_CASE(an_spid_is_one_numbers_and_a_number_has_one),
-	KUNIT_CASE(each_set_has_spids_of_its_own),
-	KUNIT_CASE(free_makes_the_spid_free_at_once),
-	KUNIT_CASE(unbind_makes_the_spid_free),
-	KUNIT_CASE(the_last_put_without_free_ends_the_spid),
-	KUNIT_CASE(find_by_spid_takes_a_reference),
-
 	KUNIT_CASE(a_walk_goes_up_through_the_active_numbers),
 	KUNIT_CASE_PARAM(a_walk_goes_on_when_numbers_go, walk_gen_params),
 	KUNIT_CASE(who_leaves_a_walk_has_the_reference),
 	KUNIT_CASE(a_walk_through_a_freed_set_is_short),
 
 	KUNIT_CASE(set_free_parks_what_is_left),
-	KUNIT_CASE(set_free_ends_the_spids),
 	KUNIT_CASE(a_freed_set_gives_no_numbers),
 	KUNIT_CASE(no_number_is_found_once_the_first_is_blocked),
 	KUNIT_CASE_PARAM(set_free_waits_once_a_batch, block_gen_params),
@@ -2373,7 +2129,6 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE_SLOW(what_is_found_is_not_recycled),
 	KUNIT_CASE_SLOW(the_last_number_is_one_threads_at_a_time),
 	KUNIT_CASE_SLOW(set_free_leaves_no_number_active),
-	KUNIT_CASE_SLOW(an_spid_leads_to_its_number_until_it_is_freed),
 	KUNIT_CASE_SLOW(numbers_go_back_to_where_they_came_from),
 	{}
 };

@@ -21,7 +21,6 @@ struct ref_tracker;
 #define IOASID_BITS	20
 #define IOASID_MIN	1U		/* 0 is the DMA without PASID */
 #define IOASID_MAX	(BIT(IOASID_BITS) - 1)
-#define IOASID_INVALID	(~0U)
 
 struct ioasid_set *ioasid_set_alloc(unsigned int quota);
 void ioasid_set_free(struct ioasid_set *set);
@@ -49,11 +48,6 @@ struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id);
 struct ioasid *ioasid_get(struct ioasid *ioasid);
 void ioasid_put(struct ioasid *ioasid);
 unsigned int ioasid_id(const struct ioasid *ioasid);
-
-int ioasid_bind_spid(struct ioasid *ioasid, unsigned int spid);
-void ioasid_unbind_spid(struct ioasid *ioasid);
-struct ioasid *ioasid_find_by_spid(struct ioasid_set *set, unsigned int spid);
-unsigned int ioasid_spid(const struct ioasid *ioasid);
 
 struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 					struct device *dev,

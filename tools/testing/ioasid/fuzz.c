@@ -185,10 +185,9 @@ static const char *const names[CODES] = {
 	[SET_GET] = "set_get", [SET_PUT] = "set_put",
 	[SET_JOIN] = "set_join", [ALLOC] = "alloc", [FREE] = "free",
 	[DROP] = "put the owner's", [GET] = "get", [PUT] = "put",
-	[FIND] = "find", [FIND_SPID] = "find_by_spid", [NEXT] = "set_next",
+	[FIND] = "find", [NEXT] = "set_next",
 	[ATTACH] = "attach", [DETACH] = "detach", [QUERY] = "query",
-	[COUNT] = "set_count", [BIND] = "bind_spid", [UNBIND] = "unbind_spid",
-	[SPID] = "spid", [REGISTER] = "register_source",
+	[COUNT] = "set_count", [REGISTER] = "register_source",
 	[UNREGISTER] = "unregister_source", [LIMIT] = "limit the cgroup",
 	[RECLAIM] = "a grace period", [WATCH] = "a look at all sets",
 };
@@ -218,10 +217,6 @@ static void print_op(const struct op *op, const struct result *r)
 		fprintf(stderr, "set@%u, %u, to number@%u", op->set, op->min,
 			op->to);
 		break;
-	case FIND_SPID:
-		fprintf(stderr, "set@%u, %u, to number@%u", op->set,
-			spids[op->spid], op->to);
-		break;
 	case GET:
 		fprintf(stderr, "number@%u, to number@%u", op->number, op->to);
 		break;
@@ -242,13 +237,10 @@ static void print_op(const struct op *op, const struct result *r)
 	case COUNT:
 		fprintf(stderr, "set@%u", op->set);
 		break;
-	case BIND:
-		fprintf(stderr, "number@%u, %u", op->number, spids[op->spid]);
-		break;
 	case LIMIT:
 		fprintf(stderr, "%u", op->quota);
 		break;
-	case FREE: case DROP: case PUT: case UNBIND: case SPID:
+	case FREE: case DROP: case PUT:
 		fprintf(stderr, "number@%u", op->number);
 		break;
 	}
@@ -272,7 +264,6 @@ static void print_op(const struct op *op, const struct result *r)
 			r->count[0], r->count[1], r->count[2], r->count[3],
 			r->count[4] ? ", freed" : "", r->begin, r->end);
 	else if ((op->code == FIND && !r->found) ||
-		 (op->code == FIND_SPID && !r->found) ||
 		 (op->code == NEXT && !r->found))
 		fprintf(stderr, " = NULL [%u-%u]\n", r->begin, r->end);
 	else
@@ -371,7 +362,6 @@ static bool allowed(const struct bank *b, const struct op *op)
 	case ALLOC:
 		return b->set[op->set] && !b->number[op->to] && op->fresh != 0xff;
 	case FIND:
-	case FIND_SPID:
 		return b->set[op->set] && !b->number[op->to];
 	case QUERY:
 	case COUNT:
@@ -389,9 +379,6 @@ static bool allowed(const struct bank *b, const struct op *op)
 		return b->attachment[op->attachment];
 	case FREE:
 	case PUT:
-	case BIND:
-	case UNBIND:
-	case SPID:
 		return n;
 	}
 	return true;
@@ -458,9 +445,7 @@ static void call(const struct op *op, struct result *r)
 		*number = NULL;
 		break;
 	case FIND:
-	case FIND_SPID:
-		b->number[op->to] = op->code == FIND ? ioasid_find(set, op->min) :
-				    ioasid_find_by_spid(set, spids[op->spid]);
+		b->number[op->to] = ioasid_find(set, op->min);
 		r->found = b->number[op->to];
 		if (r->found)
 			r->value = ioasid_id(r->found);
@@ -498,15 +483,6 @@ static void call(const struct op *op, struct result *r)
 		r->count[2] = counts.parked;
 		r->count[3] = counts.parks;
 		r->count[4] = counts.freed;
-		break;
-	case BIND:
-		r->ret = ioasid_bind_spid(*number, spids[op->spid]);
-		break;
-	case UNBIND:
-		ioasid_unbind_spid(*number);
-		break;
-	case SPID:
-		r->value = ioasid_spid(*number);
 		break;
 	case REGISTER:
 		r->ret = ioasid_register_source(&other_source);
@@ -573,8 +549,7 @@ static bool number_matches(const struct model_number *m, const struct ioasid *n)
 {
 	return ioasid_id(n) == m->id && n->parked == m->parked &&
 	       refcount_read(&n->refs) == m->refs &&
-	       n->nr_attachments == m->attachments &&
-	       ioasid_spid(n) == (m->spid == NO_SPID ? IOASID_INVALID : spids[m->spid]);
+	       n->nr_attachments == m->attachments;
 }
 
 static bool set_matches(const struct model *model, int index, struct ioasid_set *s)
@@ -737,7 +712,6 @@ static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
 	op->dev = arg & 1;
 	op->dev_fails = (how & 0x60) == 0x60;
 	op->from = (arg & 3) % BANKS;
-	op->spid = arg & 3;
 	op->min = PICK(ids, arg);
 	op->quota = PICK(quotas, arg >> 2);
 	if (how & 8)
@@ -775,7 +749,7 @@ static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
 	op->fresh = fresh < 0 ? 0xff : fresh;
 	switch (op->code) {
 	case SET_GET: case SET_PUT: case SET_JOIN: case GET: case PUT:
-	case FIND: case FIND_SPID: case NEXT: case SPID:
+	case FIND: case NEXT:
 		op->atomic = how & 0x80;
 	}
 }

@@ -12,8 +12,6 @@
 #define BUDGET		100000		/* states that are looked at */
 #define SEEN_SIZE	BIT(17)
 
-const u32 spids[4] = { 0, 7, IOASID_MAX, IOASID_MAX + 1 };
-
 /*
  * How far a task has come. Calls that are done at once have one step, 0. Those
  * that put a reference go on with PUT_REF, for the number that is at hand.
@@ -100,16 +98,6 @@ static struct model_number *by_id(struct model *m, int set, u32 id)
 
 	for (i = 0; i < MODEL_NUMBERS; i++)
 		if (live(&m->number[i], set) && m->number[i].id == id)
-			return &m->number[i];
-	return NULL;
-}
-
-static struct model_number *by_spid(struct model *m, int set, u8 spid)
-{
-	int i;
-
-	for (i = 0; i < MODEL_NUMBERS; i++)
-		if (live(&m->number[i], set) && m->number[i].spid == spid)
 			return &m->number[i];
 	return NULL;
 }
@@ -251,7 +239,7 @@ static enum verdict step_set_free(struct model *m, const struct op *op,
 		s->freed = true;
 		return go(p, 3);
 	case 3:
-		/* One after the other, and with its SPID */
+		/* One after the other */
 		n = next_listed(m, set, 0);
 		if (!n) {
 			s->mutex = 0;
@@ -262,8 +250,6 @@ static enum verdict step_set_free(struct model *m, const struct op *op,
 			return go(p, 3);
 		}
 		n->listed = false;
-		n->spid = NO_SPID;
-		n->spid_told = NO_SPID;
 		p->numbers |= 1U << (n - m->number);
 		return go(p, 3);
 	default:
@@ -290,8 +276,7 @@ static enum verdict step_find(struct model *m, const struct op *op,
 	struct model_number *n;
 
 	if (!p->step) {
-		n = op->code == FIND ? by_id(m, set, op->min) :
-				       by_spid(m, set, op->spid);
+		n = by_id(m, set, op->min);
 		if (n && n->parked)
 			n = NULL;
 		if (!n)
@@ -412,8 +397,6 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 		s->active++;
 		n->stage = PUBLISHED;
 		n->refs = 2;
-		n->spid = NO_SPID;
-		n->spid_told = NO_SPID;
 		return go(p, 5);
 	default:
 		n->listed = true;
@@ -439,55 +422,10 @@ static enum verdict step_free(struct model *m, int number, const struct op *op,
 		return go(p, 1);
 	case 1:
 		n->listed = false;
-		return go(p, 2);
-	case 2:
-		n->spid = NO_SPID;
-		return go(p, 3);
-	case 3:
-		n->spid_told = NO_SPID;
 		s->mutex = 0;
 		return put(p, number, END);
 	}
 	return NO;
-}
-
-static enum verdict step_bind(struct model *m, int number, const struct op *op,
-			      const struct result *r, struct progress *p)
-{
-	struct model_number *n = &m->number[number];
-	struct model_set *s = &m->set[n->set];
-	int want = 0;
-
-	if (p->step) {
-		n->spid_told = op->code == BIND ? op->spid : NO_SPID;
-		s->mutex = 0;
-		return finish(p);
-	}
-	if (op->code == BIND && spids[op->spid] > IOASID_MAX)
-		return r->ret == -EINVAL ? finish(p) : NO;
-	if (s->mutex)
-		return NO;
-	if (op->code == BIND) {
-		if (n->parked)
-			want = -ESHUTDOWN;
-		else if (n->spid != NO_SPID)
-			want = -EBUSY;
-		else if (by_spid(m, n->set, op->spid))
-			want = -EEXIST;
-		if (!want && r->ret == -ENOMEM)
-			return finish(p);
-		if (r->ret != want)
-			return NO;
-		if (want)
-			return finish(p);
-		n->spid = op->spid;
-	} else {
-		if (n->spid == NO_SPID)
-			return finish(p);
-		n->spid = NO_SPID;
-	}
-	s->mutex = op->bank + 1;
-	return go(p, 1);
 }
 
 static enum verdict step_attach(struct model *m, int number, const struct op *op,
@@ -575,7 +513,6 @@ static bool allowed(const struct model *m, const struct op *op)
 	case ALLOC:
 		return b->set[op->set] && !b->number[op->to] && op->fresh != 0xff;
 	case FIND:
-	case FIND_SPID:
 		return b->set[op->set] && !b->number[op->to];
 	case QUERY:
 	case COUNT:
@@ -592,9 +529,6 @@ static bool allowed(const struct model *m, const struct op *op)
 		return b->attachment[op->attachment];
 	case FREE:
 	case PUT:
-	case BIND:
-	case UNBIND:
-	case SPID:
 		return n;
 	}
 	return true;
@@ -659,7 +593,6 @@ static enum verdict step(struct model *m, const struct op *op,
 		b->number[op->number] = 0;
 		return put(p, number, END);
 	case FIND:
-	case FIND_SPID:
 		return step_find(m, op, r, p);
 	case NEXT:
 		return step_next(m, op, r, p);
@@ -671,13 +604,6 @@ static enum verdict step(struct model *m, const struct op *op,
 		return step_query(m, set, op, r);
 	case COUNT:
 		return step_count(&m->set[set], r);
-	case BIND:
-	case UNBIND:
-		return step_bind(m, number, op, r, p);
-	case SPID:
-		return r->value == (m->number[number].spid_told == NO_SPID ?
-			IOASID_INVALID : spids[m->number[number].spid_told]) ?
-			DONE : NO;
 	case REGISTER:
 	case UNREGISTER:
 		if (m->outstanding || other == m->other_source)
@@ -848,8 +774,6 @@ void model_print(const struct model *m)
 				"    number %u: %s, %u references, %u attachments",
 				n->id, n->parked ? "parked" : "active", n->refs,
 				n->attachments);
-			if (n->spid != NO_SPID)
-				fprintf(stderr, ", SPID %u", spids[n->spid]);
 			fputc('\n', stderr);
 		}
 	}

@@ -19,12 +19,11 @@
 #define MAX_OPS		4	/* of a task in a parallel phase */
 #define MODEL_SETS	16
 #define MODEL_NUMBERS	24
-#define NO_SPID		0xff
 
 enum code {
 	SET_ALLOC, SET_FREE, SET_GET, SET_PUT, SET_JOIN, ALLOC, FREE, DROP, GET,
-	PUT, FIND, FIND_SPID, NEXT, ATTACH, DETACH, QUERY, COUNT, BIND, UNBIND,
-	SPID, REGISTER, UNREGISTER, LIMIT, RECLAIM, WATCH, CODES
+	PUT, FIND, NEXT, ATTACH, DETACH, QUERY, COUNT, REGISTER, UNREGISTER,
+	LIMIT, RECLAIM, WATCH, CODES
 };
 
 /* Handles are places in the bank of the task. One is told for set and number. */
@@ -37,7 +36,6 @@ struct op {
 	u8 attachment;
 	u8 dev;
 	u8 from;		/* the bank whose set is joined */
-	u8 spid;		/* index into spids[] */
 	u8 fresh;		/* what a new set or number is to the model */
 	bool charged;
 	bool atomic;		/* interrupts are off */
@@ -52,7 +50,7 @@ struct result {
 	bool skipped;		/* the handles do not allow it */
 	bool failed;		/* an allocation of memory did */
 	int ret;
-	u32 value;		/* a number or SPID */
+	u32 value;		/* a number */
 	const void *found;	/* a set or number */
 	u32 count[5];
 	unsigned int begin, end;	/* when, for the order */
@@ -64,11 +62,9 @@ struct model_number {
 	u8 refs;
 	bool parked;
 	u8 attachments;
-	u8 spid;		/* by which it is found */
-	u8 spid_told;		/* by ioasid_spid() */
 	bool charged;
 	bool listed;		/* met by ioasid_set_for_each() */
-	u8 unused[3];
+	u8 unused;
 	u32 id;
 };
 
@@ -104,8 +100,6 @@ struct model {
 	u8 outstanding;
 	bool other_source;
 };
-
-extern const u32 spids[4];
 
 /* What the core's pointers are to the model; grows as results come in */
 const void *real_set(int index);
