@@ -15,7 +15,6 @@
 #include <linux/export.h>
 #include <linux/idr.h>
 #include <linux/init.h>
-#include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
@@ -27,96 +26,8 @@
 DEFINE_XARRAY_FLAGS(ioasid_sets, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ |
 		    XA_FLAGS_ACCOUNT);
 
-/* The number space of the machine, unless a driver brings another source */
+/* The ids of all sets: PASID tables are shared */
 static DEFINE_IDA(ioasid_ida);
-
-static int ioasid_ida_alloc(unsigned int min, unsigned int max)
-{
-	return ida_alloc_range(&ioasid_ida, min, max, GFP_KERNEL);
-}
-
-static void ioasid_ida_free(unsigned int id)
-{
-	ida_free(&ioasid_ida, id);
-}
-
-static const struct ioasid_source ioasid_ida_source = {
-	.alloc = ioasid_ida_alloc,
-	.free = ioasid_ida_free,
-};
-
-/* Does not change while there are numbers */
-static const struct ioasid_source *ioasid_source = &ioasid_ida_source;
-/* Read: a number is being allocated. Write: the source changes. */
-static DECLARE_RWSEM(ioasid_source_lock);
-/* Numbers that are not back at the source */
-static atomic_t ioasid_outstanding = ATOMIC_INIT(0);
-
-static int ioasid_number_alloc(unsigned int min, unsigned int max)
-{
-	int id;
-
-	down_read(&ioasid_source_lock);
-	id = ioasid_source->alloc(min, max);
-	if (id >= 0 && WARN_ON_ONCE(id < min || id > max)) {
-		ioasid_source->free(id);
-		id = -EIO;
-	}
-	if (id >= 0)
-		atomic_inc(&ioasid_outstanding);
-	up_read(&ioasid_source_lock);
-	return id;
-}
-
-static void ioasid_number_free(unsigned int id)
-{
-	ioasid_source->free(id);
-	/* All that the source did comes before it can be unregistered */
-	atomic_dec_return_release(&ioasid_outstanding);
-}
-
-static int ioasid_change_source(const struct ioasid_source *from,
-				const struct ioasid_source *to)
-{
-	int ret = 0;
-
-	down_write(&ioasid_source_lock);
-	if (ioasid_source != from || atomic_read_acquire(&ioasid_outstanding))
-		ret = -EBUSY;
-	else
-		ioasid_source = to;
-	up_write(&ioasid_source_lock);
-	return ret;
-}
-
-/**
- * ioasid_register_source() - Let numbers come from elsewhere
- * @source: Where from; stays until ioasid_unregister_source().
- *
- * For a guest whose numbers are given by its host, say. Not for modules: they
- * could not leave while anybody has a number.
- *
- * Context: Process context. May sleep.
- * Return: 0, or -EBUSY if there is a source of somebody else's already, or any
- * number that is not recycled yet.
- */
-int ioasid_register_source(const struct ioasid_source *source)
-{
-	return ioasid_change_source(&ioasid_ida_source, source);
-}
-
-/**
- * ioasid_unregister_source() - Let numbers come from the kernel again
- * @source: What was registered.
- *
- * Context: Process context. May sleep.
- * Return: 0, or -EBUSY if any number is not recycled yet, or @source is not the
- * one in use.
- */
-int ioasid_unregister_source(const struct ioasid_source *source)
-{
-	return ioasid_change_source(source, &ioasid_ida_source);
-}
 
 /**
  * ioasid_set_get() - Take a reference to a set from a reference
@@ -447,9 +358,7 @@ static int ioasid_publish(struct ioasid *ioasid)
  * * %-EBUSY		- the task's misc cgroup has, or one above it
  * * %-ENOSPC		- no number in the range is free
  * * %-ESHUTDOWN	- the set is freed
- * * %-EIO		- the registered source gave a number twice, or one out of
- *   the range
- * * %-ENOMEM, or what the registered source of numbers returns
+ * * %-ENOMEM
  */
 struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 			    unsigned int max)
@@ -477,17 +386,11 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 	ret = ioasid_charge(ioasid);
 	if (ret)
 		goto err_count;
-	ret = ioasid_number_alloc(min, max);
+	ret = ida_alloc_range(&ioasid_ida, min, max, GFP_KERNEL);
 	if (ret < 0)
 		goto err_uncharge;
 	ioasid->id = ret;
-	ret = xa_insert_irq(&set->numbers, ioasid->id, NULL, GFP_KERNEL_ACCOUNT);
-	if (WARN_ON_ONCE(ret == -EBUSY)) {
-		/* The source gave it twice. It is the other one's to give back. */
-		atomic_dec(&ioasid_outstanding);
-		ret = -EIO;
-		goto err_uncharge;
-	}
+	ret = xa_reserve_irq(&set->numbers, ioasid->id, GFP_KERNEL_ACCOUNT);
 	if (ret)
 		goto err_number;
 	ret = ioasid_publish(ioasid);
@@ -496,7 +399,7 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 	return ioasid;
 
 err_number:
-	ioasid_number_free(ioasid->id);
+	ida_free(&ioasid_ida, ioasid->id);
 err_uncharge:
 	ioasid_uncharge(ioasid);
 err_count:
@@ -584,7 +487,7 @@ static void ioasid_recycle(struct ioasid *ioasid)
 	xa_unlock_irqrestore(&set->numbers, flags);
 
 	trace_ioasid_recycle(ioasid);
-	ioasid_number_free(ioasid->id);
+	ida_free(&ioasid_ida, ioasid->id);
 	ioasid_uncharge(ioasid);
 	ioasid_tracker_exit(ioasid);
 	kfree_rcu(ioasid, rcu);

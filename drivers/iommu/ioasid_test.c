@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of the core: sets, numbers, references, states,
- * where numbers come from, who is charged and named for them, what happens
- * without memory, and attachments to hardware that only counts.
+ * KUnit tests of the core: sets, numbers, references, states, who is charged
+ * and named for them, what happens without memory, and attachments to hardware
+ * that only counts.
  *
  * The range that most tests allocate in is far from what the kernel itself may
  * have allocated on the machine. No test leaves a number or a set behind:
  * ioasid_test_exit() looks.
  */
 #include <kunit/test.h>
-#include <linux/bitmap.h>
 #include <linux/completion.h>
 #include <linux/debugfs.h>
 #include <linux/device.h>
@@ -21,7 +20,6 @@
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/math.h>
-#include <linux/minmax.h>
 #include <linux/random.h>
 #include <linux/seq_file.h>
 
@@ -144,65 +142,10 @@ static struct device devs[RACERS] = {
 static struct device *const dev_a = &devs[0];
 static struct device *const dev_b = &devs[1];
 
-/* A source of numbers from LOW to HIGH, that begins with the highest */
-
-static struct {
-	DECLARE_BITMAP(taken, HIGH - LOW + 1);
-	int error;		/* what alloc returns */
-	struct ioasid_set *ends;	/* freed when a number is asked for */
-	bool freed_with_irqs_off;
-	atomic_t foreign;	/* numbers freed that it has not given */
-} source;
-
-static int source_alloc(unsigned int lowest, unsigned int highest)
-{
-	unsigned int id;
-
-	if (source.ends)
-		ioasid_set_free(source.ends);
-	if (source.error)
-		return source.error;
-	for (id = min(highest, HIGH); id >= max(lowest, LOW); id--)
-		if (!test_and_set_bit(id - LOW, source.taken))
-			return id;
-	return -ENOSPC;
-}
-
-static void source_free(unsigned int id)
-{
-	if (irqs_disabled())
-		source.freed_with_irqs_off = true;
-	if (id < LOW || id > HIGH || !test_and_clear_bit(id - LOW, source.taken))
-		atomic_inc(&source.foreign);
-}
-
-static const struct ioasid_source test_source = {
-	.alloc = source_alloc,
-	.free = source_free,
-};
-
-static const struct ioasid_source other_source = {
-	.alloc = source_alloc,
-	.free = source_free,
-};
-
-/* Whether there is a number that is not recycled yet, of whatever set */
-static bool numbers_are_out(void)
-{
-	if (ioasid_register_source(&test_source))
-		return true;
-	return ioasid_unregister_source(&test_source);
-}
-
-#define ASSERT_NO_NUMBERS_ARE_OUT(test)					\
-	KUNIT_ASSERT_FALSE_MSG(test, numbers_are_out(),			\
-			       "somebody else has numbers: this test needs all")
-
 /* Before and after each test */
 
 static struct {
-	bool numbers_are_out;
-	unsigned int sets;
+	unsigned int sets, ioasids;
 	u64 charged;
 } before;
 
@@ -223,6 +166,18 @@ static struct ioasid_set_counts count(struct ioasid_set *set)
 
 	ioasid_set_count(set, &counts);
 	return counts;
+}
+
+/* Those that are not recycled yet, of whatever set */
+static unsigned int nr_ioasids(void)
+{
+	struct ioasid_set *set;
+	unsigned int n = 0;
+	unsigned long id;
+
+	xa_for_each(&ioasid_sets, id, set)
+		n += count(set).active + count(set).parked;
+	return n;
 }
 
 #define EXPECT_COUNTS(test, set, nr_active, nr_parked)			\
@@ -254,8 +209,7 @@ static u64 misc_cg_res_total_usage(enum misc_res_type type)
 static int ioasid_test_init(struct kunit *test)
 {
 	memset(&hw, 0, sizeof(hw));
-	memset(&source, 0, sizeof(source));
-	before.numbers_are_out = numbers_are_out();
+	before.ioasids = nr_ioasids();
 	before.sets = nr_sets();
 	before.charged = misc_cg_res_total_usage(MISC_CG_RES_IOASID);
 	test->priv = ioasid_set_alloc(100);
@@ -273,7 +227,7 @@ static void ioasid_test_exit(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, xa_empty(&set->numbers));
 	ioasid_set_free(set);
 
-	KUNIT_EXPECT_EQ(test, numbers_are_out(), before.numbers_are_out);
+	KUNIT_EXPECT_EQ(test, nr_ioasids(), before.ioasids);
 	KUNIT_EXPECT_EQ(test, nr_sets(), before.sets);
 	KUNIT_EXPECT_EQ(test, misc_cg_res_total_usage(MISC_CG_RES_IOASID),
 			before.charged);
@@ -281,8 +235,6 @@ static void ioasid_test_exit(struct kunit *test)
 			atomic_read(&hw.detached));
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked_while_active), 0);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.odd_batches), 0);
-	KUNIT_EXPECT_TRUE(test, bitmap_empty(source.taken, HIGH - LOW + 1));
-	KUNIT_EXPECT_EQ(test, atomic_read(&source.foreign), 0);
 }
 
 static struct ioasid_set *must_have_set(struct kunit *test, unsigned int quota)
@@ -545,7 +497,8 @@ static void the_whole_space_can_be_taken(struct kunit *test)
 	unsigned int id, one = LOW + 12345;
 	struct ioasid *ioasid = NULL;
 
-	ASSERT_NO_NUMBERS_ARE_OUT(test);
+	KUNIT_ASSERT_EQ_MSG(test, before.ioasids, 0,
+			    "somebody has IOASIDs: this test needs all");
 	for (id = IOASID_MIN; id <= IOASID_MAX; id++) {
 		ioasid = ioasid_alloc(set, IOASID_MIN, IOASID_MAX);
 		if (IS_ERR(ioasid) || ioasid_id(ioasid) != id)
@@ -572,7 +525,6 @@ static void the_whole_space_can_be_taken(struct kunit *test)
 		free_and_put(ioasid);
 	}
 	ioasid_set_free(set);
-	ASSERT_NO_NUMBERS_ARE_OUT(test);
 }
 #endif
 
@@ -1262,117 +1214,6 @@ static void the_kernels_own_numbers_are_what_the_device_supports(struct kunit *t
 }
 #endif
 
-/* Where numbers come from */
-
-static void numbers_come_from_the_source_and_go_back_to_it(struct kunit *test)
-{
-	struct ioasid *first, *second;
-	unsigned long flags;
-
-	ASSERT_NO_NUMBERS_ARE_OUT(test);
-	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
-	first = ioasid_alloc(test->priv, LOW + 10, LOW + 19);
-	second = ioasid_alloc(test->priv, LOW + 10, LOW + 19);
-	KUNIT_EXPECT_FALSE(test, IS_ERR(first) || IS_ERR(second));
-	if (!IS_ERR(first) && !IS_ERR(second)) {
-		KUNIT_EXPECT_EQ(test, ioasid_id(first), LOW + 19);
-		KUNIT_EXPECT_EQ(test, ioasid_id(second), LOW + 18);
-		ioasid_free(first);
-		KUNIT_EXPECT_EQ(test, bitmap_weight(source.taken, HIGH - LOW + 1), 2);
-		local_irq_save(flags);
-		ioasid_put(first);
-		local_irq_restore(flags);
-		KUNIT_EXPECT_TRUE(test, source.freed_with_irqs_off);
-		KUNIT_EXPECT_FALSE(test, test_bit(19, source.taken));
-		free_and_put(second);
-	}
-	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
-
-	first = must_alloc(test, test->priv);
-	KUNIT_EXPECT_EQ(test, ioasid_id(first), LOW);
-	free_and_put(first);
-}
-
-static const struct source_case {
-	const char *name;
-	unsigned int min, max;
-	int error;	/* of the source */
-	int result;
-} source_cases[] = {
-	{ "it has none", LOW, HIGH, -ENOSPC, -ENOSPC },
-	{ "an error of its own", LOW, HIGH, -EIO, -EIO },
-	{ "it is not asked for what is no range", HIGH, LOW, -EIO, -EINVAL },
-	{ "not of its numbers", IOASID_MAX, IOASID_MAX, 0, -ENOSPC },
-};
-
-KUNIT_ARRAY_PARAM_DESC(source, source_cases, name);
-
-static void an_error_of_the_source_comes_through(struct kunit *test)
-{
-	const struct source_case *c = test->param_value;
-	struct ioasid *ioasid;
-
-	ASSERT_NO_NUMBERS_ARE_OUT(test);
-	source.error = c->error;
-	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
-	ioasid = ioasid_alloc(test->priv, c->min, c->max);
-	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(ioasid), c->result);
-	if (!IS_ERR(ioasid))
-		free_and_put(ioasid);
-	/* What failed is not out */
-	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
-}
-
-static void a_number_that_cannot_be_had_goes_back_to_the_source(struct kunit *test)
-{
-	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
-
-	ASSERT_NO_NUMBERS_ARE_OUT(test);
-	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
-	source.ends = set;
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -ESHUTDOWN);
-	source.ends = NULL;
-	KUNIT_EXPECT_TRUE(test, bitmap_empty(source.taken, HIGH - LOW + 1));
-	KUNIT_EXPECT_EQ(test, set->nr_coming, 0);
-	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
-	ioasid_set_put(set);
-}
-
-static void the_source_stays_while_numbers_are_out(struct kunit *test)
-{
-	struct ioasid *ioasid;
-
-	ASSERT_NO_NUMBERS_ARE_OUT(test);
-	ioasid = must_alloc(test, test->priv);
-	KUNIT_EXPECT_EQ(test, ioasid_register_source(&test_source), -EBUSY);
-	ioasid_free(ioasid);
-	KUNIT_EXPECT_EQ(test, ioasid_register_source(&test_source), -EBUSY);
-	ioasid_put(ioasid);
-
-	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
-	ioasid = ioasid_alloc(test->priv, LOW, HIGH);
-	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
-	if (!IS_ERR(ioasid)) {
-		KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), -EBUSY);
-		ioasid_free(ioasid);
-		KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), -EBUSY);
-		ioasid_put(ioasid);
-	}
-	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
-}
-
-static void there_is_one_source_at_a_time(struct kunit *test)
-{
-	ASSERT_NO_NUMBERS_ARE_OUT(test);
-	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), -EBUSY);
-	KUNIT_ASSERT_EQ(test, ioasid_register_source(&test_source), 0);
-	KUNIT_EXPECT_EQ(test, ioasid_register_source(&test_source), -EBUSY);
-	KUNIT_EXPECT_EQ(test, ioasid_register_source(&other_source), -EBUSY);
-	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&other_source), -EBUSY);
-	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
-	KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), -EBUSY);
-}
-
 /* The misc cgroup */
 
 #ifdef CONFIG_CGROUP_MISC
@@ -1713,7 +1554,6 @@ struct race {
 	struct completion done;
 	atomic_t met;		/* how often it came to what the race is about */
 	atomic_t inside;
-	bool registered;
 	const char *wrong;	/* what did not hold */
 };
 
@@ -1999,52 +1839,6 @@ static void set_free_leaves_no_number_active(struct kunit *test)
 	run_race(test, &race, turn_to_free_the_set, turn_to_use_the_set);
 }
 
-static void turn_to_change_the_source(struct racer *racer)
-{
-	struct race *race = racer->race;
-	int ret;
-
-	if (!race->registered) {
-		ret = ioasid_register_source(&test_source);
-		if (!ret) {
-			race->registered = true;
-			atomic_inc(&race->met);
-		}
-	} else {
-		ret = ioasid_unregister_source(&test_source);
-		if (!ret) {
-			race->registered = false;
-			RACE_EXPECT(race, bitmap_empty(source.taken, HIGH - LOW + 1));
-		}
-	}
-	RACE_EXPECT(race, !ret || ret == -EBUSY);
-	sleep_at_times();
-}
-
-static void turn_to_alloc(struct racer *racer)
-{
-	struct race *race = racer->race;
-	struct ioasid *ioasid = ioasid_alloc(race->set, LOW, HIGH);
-
-	RACE_EXPECT(race, !IS_ERR(ioasid));
-	if (IS_ERR(ioasid))
-		return;
-	sleep_at_times();
-	free_and_put(ioasid);
-	sleep_at_times();
-}
-
-/* test_source and ida_free() complain of numbers that they have not given */
-static void numbers_go_back_to_where_they_came_from(struct kunit *test)
-{
-	struct race race = { .set = test->priv };
-
-	ASSERT_NO_NUMBERS_ARE_OUT(test);
-	run_race(test, &race, turn_to_change_the_source, turn_to_alloc);
-	if (race.registered)
-		KUNIT_EXPECT_EQ(test, ioasid_unregister_source(&test_source), 0);
-}
-
 static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(a_set_is_listed_until_the_last_put),
 	KUNIT_CASE(the_last_put_of_a_set_may_come_with_interrupts_off),
@@ -2101,12 +1895,6 @@ static struct kunit_case ioasid_test_cases[] = {
 			 pasids_gen_params),
 #endif
 
-	KUNIT_CASE(numbers_come_from_the_source_and_go_back_to_it),
-	KUNIT_CASE_PARAM(an_error_of_the_source_comes_through, source_gen_params),
-	KUNIT_CASE(a_number_that_cannot_be_had_goes_back_to_the_source),
-	KUNIT_CASE(the_source_stays_while_numbers_are_out),
-	KUNIT_CASE(there_is_one_source_at_a_time),
-
 #ifdef CONFIG_CGROUP_MISC
 	KUNIT_CASE(a_number_is_charged_until_it_is_recycled),
 	KUNIT_CASE(the_kernels_own_sets_are_not_charged),
@@ -2129,7 +1917,6 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE_SLOW(what_is_found_is_not_recycled),
 	KUNIT_CASE_SLOW(the_last_number_is_one_threads_at_a_time),
 	KUNIT_CASE_SLOW(set_free_leaves_no_number_active),
-	KUNIT_CASE_SLOW(numbers_go_back_to_where_they_came_from),
 	{}
 };
 

@@ -59,20 +59,6 @@ struct ioasid_attachment *ioasid_attach_no_pasid(struct ioasid *ioasid,
 void ioasid_detach(struct ioasid_attachment *attachment);
 
 /**
- * struct ioasid_source - Where numbers come from
- * @alloc: Gives a number from @min to @max that is nobody's, or a negative
- *         errno: -ENOSPC if there is none. Does not sleep.
- * @free: Takes a number back. Any context but NMI, does not sleep.
- */
-struct ioasid_source {
-	int (*alloc)(unsigned int min, unsigned int max);
-	void (*free)(unsigned int id);
-};
-
-int ioasid_register_source(const struct ioasid_source *source);
-int ioasid_unregister_source(const struct ioasid_source *source);
-
-/**
  * struct ioasid_tracker - Who has a reference, for debugfs
  *
  * Part of the holder's own structure. Takes no space without

@@ -104,44 +104,6 @@ static const struct ioasid_attachment_ops hw_ops = {
 	.name = "fuzz",
 };
 
-/* --- another source of numbers: the highest first */
-
-static u8 others[IOASID_MAX + 1];
-static DEFINE_SPINLOCK(others_lock);
-
-static int other_alloc(unsigned int min, unsigned int max)
-{
-	unsigned long flags;
-	int ret = -ENOSPC;
-	unsigned int id;
-
-	spin_lock_irqsave(&others_lock, flags);
-	for (id = max; id >= min && ret < 0; id--) {
-		if (others[id])
-			continue;
-		others[id] = true;
-		ret = id;
-	}
-	spin_unlock_irqrestore(&others_lock, flags);
-	return ret;
-}
-
-static void other_free(unsigned int id)
-{
-	unsigned long flags;
-
-	spin_lock_irqsave(&others_lock, flags);
-	if (!others[id])
-		shim_bug("number %u goes back to a source that did not give it", id);
-	others[id] = false;
-	spin_unlock_irqrestore(&others_lock, flags);
-}
-
-static const struct ioasid_source other_source = {
-	.alloc = other_alloc,
-	.free = other_free,
-};
-
 /* --- the handles of each task, and what was done */
 
 static struct bank {
@@ -187,8 +149,7 @@ static const char *const names[CODES] = {
 	[DROP] = "put the owner's", [GET] = "get", [PUT] = "put",
 	[FIND] = "find", [NEXT] = "set_next",
 	[ATTACH] = "attach", [DETACH] = "detach", [QUERY] = "query",
-	[COUNT] = "set_count", [REGISTER] = "register_source",
-	[UNREGISTER] = "unregister_source", [LIMIT] = "limit the cgroup",
+	[COUNT] = "set_count", [LIMIT] = "limit the cgroup",
 	[RECLAIM] = "a grace period", [WATCH] = "a look at all sets",
 };
 
@@ -483,12 +444,6 @@ static void call(const struct op *op, struct result *r)
 		r->count[2] = counts.parked;
 		r->count[3] = counts.parks;
 		r->count[4] = counts.freed;
-		break;
-	case REGISTER:
-		r->ret = ioasid_register_source(&other_source);
-		break;
-	case UNREGISTER:
-		r->ret = ioasid_unregister_source(&other_source);
 		break;
 	case LIMIT:
 		shim_cg.limit = op->quota;
@@ -839,8 +794,6 @@ static void clean_up(void)
 			if (banks[i].set[op.to])
 				run_one(&op);
 	}
-	op.code = UNREGISTER;
-	run_one(&op);
 	rcu_reclaim();
 	if (xa_find(&ioasid_sets, &id, ULONG_MAX, XA_PRESENT))
 		shim_bug("a set is left");

@@ -25,7 +25,7 @@ struct progress {
 	u32 from;		/* of NEXT */
 };
 
-enum { PUT_REF = 100, ERASE, RETURN, SETTLE, UNCHARGE, UNCOUNT, END };
+enum { PUT_REF = 100, ERASE, RETURN, UNCHARGE, UNCOUNT, END };
 
 /* References of a number that an alloc has not published */
 #define NOT_YET	0xff
@@ -69,20 +69,14 @@ static bool taken(const struct model *m, u32 id)
 	return false;
 }
 
-/* The lowest free number, or the highest of the other source; 0: none */
+/* The lowest free number; 0: none */
 static u32 pick(const struct model *m, u32 min, u32 max)
 {
 	u32 id;
 
-	if (m->other_source) {
-		for (id = max; id >= min; id--)
-			if (!taken(m, id))
-				return id;
-	} else {
-		for (id = min; id <= max; id++)
-			if (!taken(m, id))
-				return id;
-	}
+	for (id = min; id <= max; id++)
+		if (!taken(m, id))
+			return id;
 	return 0;
 }
 
@@ -181,9 +175,6 @@ static enum verdict step_put(struct model *m, struct progress *p)
 		return go(p, RETURN);
 	case RETURN:
 		n->stage = RETURNED;
-		return go(p, SETTLE);
-	case SETTLE:
-		m->outstanding--;
 		return go(p, UNCHARGE);
 	case UNCHARGE:
 		m->charged -= n->charged;
@@ -385,7 +376,6 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 		if (r->ret == -ENOSPC || (!r->ret && r->value != n->id))
 			return NO;
 		n->stage = RESERVED;
-		m->outstanding++;
 		return go(p, r->ret == -ENOMEM ? RETURN : 4);
 	case 4:
 		if (s->freed)
@@ -540,7 +530,6 @@ static enum verdict step(struct model *m, const struct op *op,
 {
 	struct model_bank *b = &m->bank[op->bank];
 	int set = b->set[op->set] - 1, number = b->number[op->number] - 1;
-	bool other = op->code == REGISTER;
 
 	if (fail && (r->ret != -ENOMEM || op->code != ALLOC ||
 		     (p->step != 0 && p->step != 3)))
@@ -604,14 +593,6 @@ static enum verdict step(struct model *m, const struct op *op,
 		return step_query(m, set, op, r);
 	case COUNT:
 		return step_count(&m->set[set], r);
-	case REGISTER:
-	case UNREGISTER:
-		if (m->outstanding || other == m->other_source)
-			return r->ret == -EBUSY ? DONE : NO;
-		if (r->ret)
-			return NO;
-		m->other_source = other;
-		return DONE;
 	case LIMIT:
 		m->limit = op->quota;
 		return DONE;

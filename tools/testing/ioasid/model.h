@@ -22,8 +22,8 @@
 
 enum code {
 	SET_ALLOC, SET_FREE, SET_GET, SET_PUT, SET_JOIN, ALLOC, FREE, DROP, GET,
-	PUT, FIND, NEXT, ATTACH, DETACH, QUERY, COUNT, REGISTER, UNREGISTER,
-	LIMIT, RECLAIM, WATCH, CODES
+	PUT, FIND, NEXT, ATTACH, DETACH, QUERY, COUNT, LIMIT, RECLAIM,
+	WATCH, CODES
 };
 
 /* Handles are places in the bank of the task. One is told for set and number. */
@@ -97,8 +97,7 @@ struct model {
 	struct model_bank bank[BANKS];
 	u8 charged;
 	u8 limit;
-	u8 outstanding;
-	bool other_source;
+	u8 unused[2];
 };
 
 /* What the core's pointers are to the model; grows as results come in */

@@ -11,7 +11,6 @@
 #include <linux/errno.h>
 #include <linux/misc_cgroup.h>
 #include <linux/rcupdate.h>
-#include <linux/rwsem.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 
@@ -119,38 +118,6 @@ void might_sleep(void)
 {
 	if (current->spin_depth || current->rcu_depth || current->irq_off)
 		shim_bug("may sleep in an atomic context");
-}
-
-static void wait_for(pthread_rwlock_t *lock, int (*try)(pthread_rwlock_t *lock))
-{
-	might_sleep();
-	sched_point();
-	while (try(lock))
-		if (!sched_blocked())
-			shim_bug("deadlock: everybody waits");
-	current->locks++;
-}
-
-void down_read(struct rw_semaphore *sem)
-{
-	wait_for(&sem->lock, pthread_rwlock_tryrdlock);
-}
-
-void down_write(struct rw_semaphore *sem)
-{
-	wait_for(&sem->lock, pthread_rwlock_trywrlock);
-}
-
-void up_read(struct rw_semaphore *sem)
-{
-	current->locks--;
-	pthread_rwlock_unlock(&sem->lock);
-	sched_point();
-}
-
-void up_write(struct rw_semaphore *sem)
-{
-	up_read(sem);
 }
 
 /* RCU */

@@ -6,13 +6,7 @@
 #include <linux/compiler.h>
 #include <linux/types.h>
 
-#define ATOMIC_INIT(i)		{ (i) }
 #define atomic_read(v)		READ_ONCE((v)->counter)
-#define atomic_read_acquire(v)						\
-({									\
-	sched_point();							\
-	__atomic_load_n(&(v)->counter, __ATOMIC_ACQUIRE);		\
-})
 #define atomic_set(v, i)	WRITE_ONCE((v)->counter, i)
 
 #define SHIM_RMW(op, v, i, order)					\
@@ -20,9 +14,5 @@
 	sched_point();							\
 	__atomic_##op(&(v)->counter, i, __ATOMIC_##order);		\
 })
-
-#define atomic_inc(v)			((void)SHIM_RMW(fetch_add, v, 1, RELAXED))
-#define atomic_dec(v)			((void)SHIM_RMW(fetch_sub, v, 1, RELAXED))
-#define atomic_dec_return_release(v)	SHIM_RMW(sub_fetch, v, 1, RELEASE)
 
 #endif /* _IOASID_LINUX_ATOMIC_H */
