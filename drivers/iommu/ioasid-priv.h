@@ -40,7 +40,7 @@ struct ioasid_set {
 	unsigned int nr_coming;		/* being allocated */
 	unsigned int nr_active;
 	unsigned int nr_parked;
-	u64 parks;			/* how many there ever were */
+	u64 nr_parks;			/* how many there ever were */
 	bool freed;
 	unsigned int quota;
 	struct rcu_head rcu;
@@ -63,7 +63,7 @@ struct ioasid {
 	ktime_t parked_at;
 	struct list_head attachments;	/* under set->lock */
 	unsigned int nr_attachments;	/* under set->lock */
-	struct list_head parking;	/* of the one who parks it */
+	struct list_head park_node;	/* list of the task that parks it */
 	struct misc_cg *cg;		/* charged, or NULL */
 	struct rcu_head rcu;
 	struct ioasid_tracker owner;

@@ -116,48 +116,11 @@ bool ioasid_tryget(struct ioasid *ioasid)
 	return true;
 }
 
-/* The first number of @set from @id on, if it has one, with a reference */
-static struct ioasid *ioasid_set_get_active(struct ioasid_set *set,
-					    unsigned long id)
-{
-	struct ioasid *ioasid;
-
-	rcu_read_lock();
-	ioasid = xa_find(&set->numbers, &id, ULONG_MAX, IOASID_ACTIVE);
-	while (ioasid &&
-	       (READ_ONCE(ioasid->parked) || !ioasid_tryget(ioasid)))
-		ioasid = xa_find_after(&set->numbers, &id, ULONG_MAX,
-				       IOASID_ACTIVE);
-	rcu_read_unlock();
-	return ioasid;
-}
-
-/**
- * ioasid_set_next() - A step of ioasid_set_for_each()
- * @set: The set. The caller has a reference, or has not freed it yet.
- * @ioasid: The number that the last step gave, which is put, or NULL to begin.
- *
- * Context: Any context but NMI. Takes no lock unless it puts the last reference
- * to @ioasid, a spin lock with interrupts off then.
- * Return: The next active number, with a reference for the caller, or NULL.
- */
-struct ioasid *ioasid_set_next(struct ioasid_set *set, struct ioasid *ioasid)
-{
-	unsigned long id = 0;
-
-	if (ioasid) {
-		id = ioasid->id + 1;
-		ioasid_put(ioasid);
-	}
-	return ioasid_set_get_active(set, id);
-}
-EXPORT_SYMBOL_GPL(ioasid_set_next);
-
 /*
  * ACTIVE -> PARKED, but for the hardware. Returns whether this call made the
  * transition: the owner's reference is then the caller's to put.
  */
-static bool ioasid_park_begin(struct ioasid *ioasid)
+static bool ioasid_park(struct ioasid *ioasid)
 {
 	struct ioasid_set *set = ioasid->set;
 
@@ -173,7 +136,7 @@ static bool ioasid_park_begin(struct ioasid *ioasid)
 	__xa_clear_mark(&set->numbers, ioasid->id, IOASID_ACTIVE);
 	set->nr_active--;
 	set->nr_parked++;
-	set->parks++;
+	set->nr_parks++;
 	xa_unlock_irq(&set->numbers);
 	return true;
 }
@@ -204,31 +167,35 @@ static void ioasid_batch_add(struct ioasid_batch *batch,
 }
 
 /*
- * Block the DMA of numbers that are parked already, so that none is found any
- * more once the first is blocked, and put the owners' references. Returns
- * without the set's lock, which has kept the attachments in place.
+ * Blocks the DMA of numbers that are all parked already, so that none is found
+ * any more once the first is blocked. set->lock keeps the attachments in place.
  */
-static void ioasid_park_end(struct ioasid_set *set, struct list_head *parked)
+static void ioasid_block_all(struct ioasid_set *set, struct list_head *parked)
 {
 	struct ioasid_batch batch = { .count = 0 };
 	struct ioasid_attachment *attachment;
-	struct ioasid *ioasid, *next;
+	struct ioasid *ioasid;
 
 	lockdep_assert_held(&set->lock);
 
-	list_for_each_entry(ioasid, parked, parking) {
+	list_for_each_entry(ioasid, parked, park_node) {
 		list_for_each_entry(attachment, &ioasid->attachments, node)
 			ioasid_batch_add(&batch, attachment);
 		cond_resched();
 	}
 	ioasid_batch_flush(&batch);
-	list_for_each_entry(ioasid, parked, parking) {
+	list_for_each_entry(ioasid, parked, park_node) {
 		trace_ioasid_park(ioasid);
 		cond_resched();
 	}
-	mutex_unlock(&set->lock);
+}
 
-	list_for_each_entry_safe(ioasid, next, parked, parking) {
+/* Each may be the last reference: the list is gone after */
+static void ioasid_put_owners(struct list_head *parked)
+{
+	struct ioasid *ioasid, *next;
+
+	list_for_each_entry_safe(ioasid, next, parked, park_node) {
 		ioasid_untrack(ioasid, &ioasid->owner);
 		ioasid_put(ioasid);
 		cond_resched();
@@ -248,6 +215,7 @@ static void ioasid_park_end(struct ioasid_set *set, struct list_head *parked)
 void ioasid_set_free(struct ioasid_set *set)
 {
 	struct ioasid *ioasid;
+	unsigned long id;
 	LIST_HEAD(parked);
 
 	mutex_lock(&set->lock);
@@ -255,13 +223,16 @@ void ioasid_set_free(struct ioasid_set *set)
 	set->freed = true;
 	xa_unlock_irq(&set->numbers);
 
-	ioasid_set_for_each(set, ioasid) {
-		/* What it puts is not the last: the owner's is in the list */
-		if (ioasid_park_begin(ioasid))
-			list_add_tail(&ioasid->parking, &parked);
+	/* The owner's reference keeps each until it is parked, under set->lock */
+	xa_for_each_marked(&set->numbers, id, ioasid, IOASID_ACTIVE) {
+		if (ioasid_park(ioasid))
+			list_add_tail(&ioasid->park_node, &parked);
 		cond_resched();
 	}
-	ioasid_park_end(set, &parked);
+	ioasid_block_all(set, &parked);
+	mutex_unlock(&set->lock);
+
+	ioasid_put_owners(&parked);
 	ioasid_set_put(set);
 }
 EXPORT_SYMBOL_GPL(ioasid_set_free);
@@ -428,9 +399,12 @@ void ioasid_free(struct ioasid *ioasid)
 	LIST_HEAD(parked);
 
 	mutex_lock(&set->lock);
-	if (ioasid_park_begin(ioasid))
-		list_add(&ioasid->parking, &parked);
-	ioasid_park_end(set, &parked);
+	if (ioasid_park(ioasid))
+		list_add(&ioasid->park_node, &parked);
+	ioasid_block_all(set, &parked);
+	mutex_unlock(&set->lock);
+
+	ioasid_put_owners(&parked);
 }
 EXPORT_SYMBOL_GPL(ioasid_free);
 
@@ -613,7 +587,7 @@ void ioasid_set_count(struct ioasid_set *set, struct ioasid_set_counts *counts)
 	counts->quota = set->quota;
 	counts->active = set->nr_active;
 	counts->parked = set->nr_parked;
-	counts->parks = set->parks;
+	counts->parks = set->nr_parks;
 	counts->freed = set->freed;
 	xa_unlock_irq(&set->numbers);
 }

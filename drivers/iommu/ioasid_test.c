@@ -774,119 +774,6 @@ static void interrupts_may_find_numbers_and_put_the_last_reference(struct kunit 
 	KUNIT_EXPECT_TRUE(test, irq.found);
 }
 
-/* Walks */
-
-#define WALKED	5
-
-/* Allocates LOW + 4, LOW + 3, ... LOW */
-static void alloc_downwards(struct kunit *test, struct ioasid **ioasid)
-{
-	int i;
-
-	for (i = WALKED - 1; i >= 0; i--)
-		ioasid[i] = must_alloc_id(test, test->priv, LOW + i);
-}
-
-static void a_walk_goes_up_through_the_active_numbers(struct kunit *test)
-{
-	struct ioasid_set *other = must_have_set(test, 1);
-	struct ioasid *ioasid[WALKED], *foreign, *at;
-	unsigned int next[] = { LOW, LOW + 1, LOW + 3, LOW + 4 };
-	int i, n = 0;
-
-	KUNIT_EXPECT_NULL(test, ioasid_set_next(test->priv, NULL));
-	alloc_downwards(test, ioasid);
-	foreign = must_alloc(test, other);
-	ioasid_free(ioasid[2]);
-	ioasid_set_for_each(test->priv, at) {
-		KUNIT_ASSERT_LT(test, n, ARRAY_SIZE(next));
-		KUNIT_EXPECT_EQ(test, ioasid_id(at), next[n++]);
-		KUNIT_EXPECT_EQ(test, refcount_read(&at->refs), 3);
-	}
-	KUNIT_EXPECT_EQ(test, n, ARRAY_SIZE(next));
-	for (i = 0; i < WALKED; i++) {
-		KUNIT_EXPECT_EQ(test, refcount_read(&ioasid[i]->refs), i == 2 ? 1 : 2);
-		free_and_put(ioasid[i]);
-	}
-	free_and_put(foreign);
-	ioasid_set_free(other);
-}
-
-/* At LOW + 1, the number so many further on goes */
-static const struct walk_case {
-	const char *name;
-	int offset;
-	bool recycled;
-	int steps;
-} walk_cases[] = {
-	{ "the one before is parked", -1, false, WALKED },
-	{ "the one before is recycled", -1, true, WALKED },
-	{ "the one at hand is parked", 0, false, WALKED },
-	{ "the one at hand is recycled", 0, true, WALKED },
-	{ "the next one is parked", 1, false, WALKED - 1 },
-	{ "the next one is recycled", 1, true, WALKED - 1 },
-	{ "the last one is parked", 3, false, WALKED - 1 },
-	{ "the last one is recycled", 3, true, WALKED - 1 },
-};
-
-KUNIT_ARRAY_PARAM_DESC(walk, walk_cases, name);
-
-static void a_walk_goes_on_when_numbers_go(struct kunit *test)
-{
-	const struct walk_case *c = test->param_value;
-	struct ioasid *ioasid[WALKED], *at;
-	unsigned int last = 0;
-	int i, steps = 0;
-
-	alloc_downwards(test, ioasid);
-	ioasid_set_for_each(test->priv, at) {
-		KUNIT_EXPECT_GT(test, ioasid_id(at), last);
-		last = ioasid_id(at);
-		steps++;
-		if (last != LOW + 1)
-			continue;
-		ioasid_free(ioasid[1 + c->offset]);
-		if (c->recycled) {
-			ioasid_put(ioasid[1 + c->offset]);
-			ioasid[1 + c->offset] = NULL;
-		}
-	}
-	KUNIT_EXPECT_EQ(test, steps, c->steps);
-	EXPECT_COUNTS(test, test->priv, WALKED - 1, c->recycled ? 0 : 1);
-	for (i = 0; i < WALKED; i++)
-		if (ioasid[i])
-			free_and_put(ioasid[i]);
-}
-
-static void who_leaves_a_walk_has_the_reference(struct kunit *test)
-{
-	struct ioasid *ioasid[WALKED], *at;
-	int i;
-
-	alloc_downwards(test, ioasid);
-	ioasid_set_for_each(test->priv, at)
-		if (ioasid_id(at) == LOW + 2)
-			break;
-	KUNIT_EXPECT_PTR_EQ(test, at, ioasid[2]);
-	for (i = 0; i < WALKED; i++)
-		KUNIT_EXPECT_EQ(test, refcount_read(&ioasid[i]->refs), i == 2 ? 3 : 2);
-	ioasid_put(at);
-	for (i = 0; i < WALKED; i++)
-		free_and_put(ioasid[i]);
-}
-
-static void a_walk_through_a_freed_set_is_short(struct kunit *test)
-{
-	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
-	struct ioasid *parked = must_alloc(test, set);
-
-	ioasid_set_free(set);
-	KUNIT_EXPECT_NULL(test, ioasid_set_next(set, NULL));
-	ioasid_put(parked);
-	KUNIT_EXPECT_NULL(test, ioasid_set_next(set, NULL));
-	ioasid_set_put(set);
-}
-
 /* The end of a set */
 
 static void set_free_parks_what_is_left(struct kunit *test)
@@ -937,7 +824,6 @@ static void expect_the_set_at_its_end(struct kunit *test, struct ioasid_set *set
 
 	for (id = LOW; id < LOW + 4; id++)
 		KUNIT_EXPECT_NULL(test, ioasid_find(set, id));
-	KUNIT_EXPECT_NULL(test, ioasid_set_next(set, NULL));
 	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -ESHUTDOWN);
 	EXPECT_COUNTS(test, set, 0, 4);
 }
@@ -1647,9 +1533,10 @@ static void racing_threads_leave_nothing(struct kunit *test)
 {
 	struct race race = { .set = test->priv };
 	struct ioasid *ioasid;
+	unsigned long id;
 
 	run_race(test, &race, turn_of_all_kinds, turn_of_all_kinds);
-	ioasid_set_for_each(test->priv, ioasid)
+	xa_for_each(&race.set->numbers, id, ioasid)
 		ioasid_free(ioasid);
 }
 
@@ -1789,7 +1676,6 @@ static void turn_to_free_the_set(struct racer *racer)
 	RCU_INIT_POINTER(race->ending, NULL);
 	ioasid_set_free(set);
 	RACE_EXPECT(race, !count(set).active);
-	RACE_EXPECT(race, !ioasid_set_next(set, NULL));
 	RACE_EXPECT(race, PTR_ERR(ioasid_alloc(set, LOW, HIGH)) == -ESHUTDOWN);
 	ioasid_set_put(set);
 }
@@ -1869,11 +1755,6 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(the_last_put_may_come_with_interrupts_off),
 	KUNIT_CASE(the_last_put_may_come_under_a_spin_lock),
 	KUNIT_CASE(interrupts_may_find_numbers_and_put_the_last_reference),
-
-	KUNIT_CASE(a_walk_goes_up_through_the_active_numbers),
-	KUNIT_CASE_PARAM(a_walk_goes_on_when_numbers_go, walk_gen_params),
-	KUNIT_CASE(who_leaves_a_walk_has_the_reference),
-	KUNIT_CASE(a_walk_through_a_freed_set_is_short),
 
 	KUNIT_CASE(set_free_parks_what_is_left),
 	KUNIT_CASE(a_freed_set_gives_no_numbers),

@@ -27,20 +27,6 @@ void ioasid_set_free(struct ioasid_set *set);
 struct ioasid_set *ioasid_set_get(struct ioasid_set *set);
 void ioasid_set_put(struct ioasid_set *set);
 
-struct ioasid *ioasid_set_next(struct ioasid_set *set, struct ioasid *ioasid);
-
-/**
- * ioasid_set_for_each() - Walk the active numbers of a set
- * @set: The set. The caller has a reference, or has not freed it yet.
- * @ioasid: A struct ioasid pointer, the number at hand, with a reference that
- *          the next step puts: who leaves the loop early puts it.
- *
- * In ascending order. Numbers that come or go in the meantime are met or not.
- */
-#define ioasid_set_for_each(set, ioasid)				\
-	for ((ioasid) = ioasid_set_next(set, NULL); (ioasid);		\
-	     (ioasid) = ioasid_set_next(set, ioasid))
-
 struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 			    unsigned int max);
 void ioasid_free(struct ioasid *ioasid);

@@ -147,7 +147,7 @@ static const char *const names[CODES] = {
 	[SET_GET] = "set_get", [SET_PUT] = "set_put",
 	[SET_JOIN] = "set_join", [ALLOC] = "alloc", [FREE] = "free",
 	[DROP] = "put the owner's", [GET] = "get", [PUT] = "put",
-	[FIND] = "find", [NEXT] = "set_next",
+	[FIND] = "find",
 	[ATTACH] = "attach", [DETACH] = "detach", [QUERY] = "query",
 	[COUNT] = "set_count", [LIMIT] = "limit the cgroup",
 	[RECLAIM] = "a grace period", [WATCH] = "a look at all sets",
@@ -180,9 +180,6 @@ static void print_op(const struct op *op, const struct result *r)
 		break;
 	case GET:
 		fprintf(stderr, "number@%u, to number@%u", op->number, op->to);
-		break;
-	case NEXT:
-		fprintf(stderr, "set@%u, number@%u", op->set, op->number);
 		break;
 	case ATTACH:
 		fprintf(stderr, "number@%u, dev%u%s, to attachment@%u",
@@ -224,8 +221,7 @@ static void print_op(const struct op *op, const struct result *r)
 		fprintf(stderr, " = quota %u, %u active, %u parked, %u parks%s [%u-%u]\n",
 			r->count[0], r->count[1], r->count[2], r->count[3],
 			r->count[4] ? ", freed" : "", r->begin, r->end);
-	else if ((op->code == FIND && !r->found) ||
-		 (op->code == NEXT && !r->found))
+	else if (op->code == FIND && !r->found)
 		fprintf(stderr, " = NULL [%u-%u]\n", r->begin, r->end);
 	else
 		fprintf(stderr, " = %u [%u-%u]\n", r->value, r->begin, r->end);
@@ -327,8 +323,6 @@ static bool allowed(const struct bank *b, const struct op *op)
 	case QUERY:
 	case COUNT:
 		return b->set[op->set];
-	case NEXT:
-		return b->set[op->set] && (!n || n->set == b->set[op->set]);
 	case DROP:
 		return n && !n->parked && refcount_read(&n->refs) == 2 &&
 		       !n->nr_attachments;
@@ -408,12 +402,6 @@ static void call(const struct op *op, struct result *r)
 	case FIND:
 		b->number[op->to] = ioasid_find(set, op->min);
 		r->found = b->number[op->to];
-		if (r->found)
-			r->value = ioasid_id(r->found);
-		break;
-	case NEXT:
-		*number = ioasid_set_next(set, *number);
-		r->found = *number;
 		if (r->found)
 			r->value = ioasid_id(r->found);
 		break;
@@ -704,7 +692,7 @@ static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
 	op->fresh = fresh < 0 ? 0xff : fresh;
 	switch (op->code) {
 	case SET_GET: case SET_PUT: case SET_JOIN: case GET: case PUT:
-	case FIND: case NEXT:
+	case FIND:
 		op->atomic = how & 0x80;
 	}
 }

@@ -22,7 +22,7 @@ struct progress {
 	u8 then;		/* after PUT_REF and the steps that follow it */
 	u8 number;		/* at hand */
 	u32 numbers;		/* that are yet to be done: a bit each */
-	u32 from;		/* of NEXT */
+	u32 set;		/* of SET_FREE */
 };
 
 enum { PUT_REF = 100, ERASE, RETURN, UNCHARGE, UNCOUNT, END };
@@ -97,16 +97,15 @@ static struct model_number *by_id(struct model *m, int set, u32 id)
 }
 
 /*
- * The number that a walk of the set meets next. One that comes or goes while
- * somebody walks is met or not: it is listed after alloc made it active, and is
- * until free has parked it.
+ * The number that the end of the set meets next. It is listed after alloc made
+ * it active, and is until free has parked it.
  */
-static struct model_number *next_listed(struct model *m, int set, u32 from)
+static struct model_number *next_listed(struct model *m, int set)
 {
 	struct model_number *n, *best = NULL;
 
 	for (n = m->number; n < m->number + MODEL_NUMBERS; n++)
-		if (live(n, set) && n->listed && n->id >= from &&
+		if (live(n, set) && n->listed &&
 		    (!best || n->id < best->id))
 			best = n;
 	return best;
@@ -208,13 +207,13 @@ static enum verdict step_set_alloc(struct model *m, const struct op *op,
 static enum verdict step_set_free(struct model *m, const struct op *op,
 				  struct progress *p)
 {
-	u32 set = p->step ? p->from : m->bank[op->bank].set[0] - 1;
+	u32 set = p->step ? p->set : m->bank[op->bank].set[0] - 1;
 	struct model_set *s = &m->set[set];
 	struct model_number *n;
 
 	switch (p->step) {
 	case 0:
-		p->from = set;
+		p->set = set;
 		m->bank[op->bank].set[0] = 0;
 		return go(p, 1);
 	case 1:
@@ -231,7 +230,7 @@ static enum verdict step_set_free(struct model *m, const struct op *op,
 		return go(p, 3);
 	case 3:
 		/* One after the other */
-		n = next_listed(m, set, 0);
+		n = next_listed(m, set);
 		if (!n) {
 			s->mutex = 0;
 			return go(p, 4);
@@ -286,50 +285,6 @@ static enum verdict step_find(struct model *m, const struct op *op,
 	n->refs++;
 	m->bank[op->bank].number[op->to] = p->number + 1;
 	return finish(p);
-}
-
-/*
- * Whatever is listed all the time is met: going on from one number to the next
- * takes a moment when the ones between them are not listed.
- */
-static enum verdict step_next(struct model *m, const struct op *op,
-			      const struct result *r, struct progress *p)
-{
-	u8 *handle = &m->bank[op->bank].number[op->number];
-	int set = m->bank[op->bank].set[op->set] - 1;
-	struct model_number *n;
-	u32 next;
-
-	switch (p->step) {
-	case 0:
-		if (!*handle)
-			return go(p, 1);
-		p->from = m->number[*handle - 1].id + 1;
-		p->number = *handle - 1;
-		*handle = 0;
-		return put(p, p->number, 1);
-	case 1:
-		n = next_listed(m, set, p->from);
-		next = n ? n->id : ~0U;
-		if (r->found && n && real_number(n - m->number) == r->found &&
-		    n->id == r->value) {
-			p->number = n - m->number;
-			return go(p, 2);
-		}
-		if (!n && !r->found)
-			return finish(p);
-		if (!n || next == p->from || (r->found && next > r->value))
-			return NO;
-		p->from = next;
-		return go(p, 1);
-	default:
-		n = &m->number[p->number];
-		if (!n->refs || n->stage != PUBLISHED)
-			return NO;
-		n->refs++;
-		*handle = p->number + 1;
-		return finish(p);
-	}
 }
 
 static enum verdict step_alloc(struct model *m, const struct op *op,
@@ -507,8 +462,6 @@ static bool allowed(const struct model *m, const struct op *op)
 	case QUERY:
 	case COUNT:
 		return b->set[op->set];
-	case NEXT:
-		return b->set[op->set] && (!n || n->set == b->set[op->set] - 1);
 	case DROP:
 		return n && !n->parked && n->refs == 2 && !n->attachments;
 	case GET:
@@ -583,8 +536,6 @@ static enum verdict step(struct model *m, const struct op *op,
 		return put(p, number, END);
 	case FIND:
 		return step_find(m, op, r, p);
-	case NEXT:
-		return step_next(m, op, r, p);
 	case ATTACH:
 		return step_attach(m, number, op, r);
 	case DETACH:

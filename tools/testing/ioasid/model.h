@@ -22,7 +22,7 @@
 
 enum code {
 	SET_ALLOC, SET_FREE, SET_GET, SET_PUT, SET_JOIN, ALLOC, FREE, DROP, GET,
-	PUT, FIND, NEXT, ATTACH, DETACH, QUERY, COUNT, LIMIT, RECLAIM,
+	PUT, FIND, ATTACH, DETACH, QUERY, COUNT, LIMIT, RECLAIM,
 	WATCH, CODES
 };
 
@@ -63,7 +63,7 @@ struct model_number {
 	bool parked;
 	u8 attachments;
 	bool charged;
-	bool listed;		/* met by ioasid_set_for_each() */
+	bool listed;		/* met by ioasid_set_free() */
 	u8 unused;
 	u32 id;
 };
