@@ -37,7 +37,7 @@ struct ioasid_set {
 	/* From here to quota: under its lock, with interrupts off */
 	struct xarray numbers;
 #define IOASID_ACTIVE	XA_MARK_0
-	unsigned int nr_coming;		/* being allocated */
+	unsigned int nr_pending;	/* being allocated */
 	unsigned int nr_active;
 	unsigned int nr_parked;
 	u64 nr_parks;			/* how many there ever were */

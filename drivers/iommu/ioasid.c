@@ -203,11 +203,12 @@ static void ioasid_put_owners(struct list_head *parked)
 }
 
 /**
- * ioasid_set_free() - Free all numbers of a set, and the set
- * @set: The set. It is not the caller's any more.
+ * ioasid_set_free() - Free all IOASIDs of a set, and the set
+ * @set: The set. The caller must not use it afterwards, and no ioasid_alloc()
+ *       runs meanwhile; all that it returned is published, or put.
  *
- * As ioasid_free() on all active numbers at once. ioasid_alloc() fails. The memory of the set goes when the last of
- * its numbers is recycled and the last reference is put.
+ * As ioasid_free() on all active IOASIDs at once. The memory of the set goes
+ * when the last of its IOASIDs is recycled.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait for holders.
@@ -262,73 +263,44 @@ static void ioasid_uncharge(struct ioasid *ioasid)
 	put_misc_cg(ioasid->cg);
 }
 
-/* First of all, so that who may not have a number takes none from others */
-static int ioasid_count_in(struct ioasid_set *set)
+static int ioasid_reserve_quota(struct ioasid_set *set)
 {
 	int ret = 0;
 
 	xa_lock_irq(&set->numbers);
-	if (set->freed)
-		ret = -ESHUTDOWN;
-	else if (set->nr_active + set->nr_parked + set->nr_coming >= set->quota)
+	if (set->nr_active + set->nr_parked + set->nr_pending >= set->quota)
 		ret = -EDQUOT;
 	else
-		set->nr_coming++;
+		set->nr_pending++;
 	xa_unlock_irq(&set->numbers);
 	return ret;
 }
 
-static void ioasid_count_out(struct ioasid_set *set)
+static void ioasid_unreserve_quota(struct ioasid_set *set)
 {
 	xa_lock_irq(&set->numbers);
-	set->nr_coming--;
+	set->nr_pending--;
 	xa_unlock_irq(&set->numbers);
-}
-
-/* The slot in set->numbers is reserved: only the end of the set can prevent it */
-static int ioasid_publish(struct ioasid *ioasid)
-{
-	struct ioasid_set *set = ioasid->set;
-	int ret = 0;
-
-	xa_lock_irq(&set->numbers);
-	if (set->freed) {
-		__xa_erase(&set->numbers, ioasid->id);
-		ret = -ESHUTDOWN;
-	} else {
-		set->nr_coming--;
-		set->nr_active++;
-		ioasid_set_get(set);
-		/* Others may free it from here on */
-		trace_ioasid_alloc(ioasid);
-		__xa_store(&set->numbers, ioasid->id, ioasid, 0);
-		__xa_set_mark(&set->numbers, ioasid->id, IOASID_ACTIVE);
-	}
-	xa_unlock_irq(&set->numbers);
-	return ret;
 }
 
 /**
- * ioasid_alloc() - Allocate a number
- * @set: The set that the number becomes part of. The caller has a reference,
- *       or has not freed it yet.
- * @min: The lowest number to give, %IOASID_MIN or more.
- * @max: The highest number to give, at most %IOASID_MAX.
+ * ioasid_alloc() - Allocate an IOASID
+ * @set: The set that the IOASID becomes part of.
+ * @min: The lowest id to give, %IOASID_MIN or more.
+ * @max: The highest id to give, at most %IOASID_MAX.
  *
- * Gives the lowest number in the range that no set has. -> ACTIVE
+ * Allocates the lowest free id in [@min, @max]. -> ACTIVE
  *
- * An owner that never attaches anything may put its reference instead of
- * freeing the number. Nobody frees the number, or the set, then.
+ * The one reference is the owner's, and until ioasid_publish() the caller is
+ * the owner: nobody finds the IOASID, and ioasid_put() undoes this call.
  *
  * Context: Process context. May sleep.
- * Return: The number, with two references: the owner's, which ioasid_free()
- * puts, whoever calls it, and one for the caller to put; or ERR_PTR() of
+ * Return: The IOASID, with one reference, or ERR_PTR() of
  *
- * * %-EINVAL		- the range is empty or leaves the number space
- * * %-EDQUOT		- the set has as many numbers as it may have
- * * %-EBUSY		- the task's misc cgroup has, or one above it
- * * %-ENOSPC		- no number in the range is free
- * * %-ESHUTDOWN	- the set is freed
+ * * %-EINVAL	- the range is empty, or not within %IOASID_MIN to %IOASID_MAX
+ * * %-EDQUOT	- the set has as many IOASIDs as it may have
+ * * %-EBUSY	- the task's misc cgroup, or one above it, has as many
+ * * %-ENOSPC	- no id in the range is free
  * * %-ENOMEM
  */
 struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
@@ -344,43 +316,72 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 	if (!ioasid)
 		return ERR_PTR(-ENOMEM);
 
-	/* The owner's and the caller's: others may free it once it is published */
-	refcount_set(&ioasid->refs, 2);
+	refcount_set(&ioasid->refs, 1);
 	INIT_LIST_HEAD(&ioasid->attachments);
 	ioasid->set = set;
 	ioasid_tracker_init(ioasid);
 	ioasid_track(ioasid, &ioasid->owner, "owner", NULL);
 
-	ret = ioasid_count_in(set);
+	/*
+	 * Charge the quota first so that a set over its limit never takes an
+	 * id from the shared space.
+	 */
+	ret = ioasid_reserve_quota(set);
 	if (ret)
 		goto err_free;
 	ret = ioasid_charge(ioasid);
 	if (ret)
-		goto err_count;
+		goto err_unreserve;
 	ret = ida_alloc_range(&ioasid_ida, min, max, GFP_KERNEL);
 	if (ret < 0)
 		goto err_uncharge;
 	ioasid->id = ret;
+	/* ioasid_publish() cannot fail */
 	ret = xa_reserve_irq(&set->numbers, ioasid->id, GFP_KERNEL_ACCOUNT);
 	if (ret)
-		goto err_number;
-	ret = ioasid_publish(ioasid);
-	if (ret)
-		goto err_number;
+		goto err_id;
+
+	xa_lock_irq(&set->numbers);
+	set->nr_pending--;
+	set->nr_active++;
+	xa_unlock_irq(&set->numbers);
+	ioasid_set_get(set);
+	trace_ioasid_alloc(ioasid);
 	return ioasid;
 
-err_number:
+err_id:
 	ida_free(&ioasid_ida, ioasid->id);
 err_uncharge:
 	ioasid_uncharge(ioasid);
-err_count:
-	ioasid_count_out(set);
+err_unreserve:
+	ioasid_unreserve_quota(set);
 err_free:
 	ioasid_tracker_exit(ioasid);
 	kfree(ioasid);
 	return ERR_PTR(ret);
 }
-EXPORT_SYMBOL_GPL(ioasid_alloc);
+
+/**
+ * ioasid_publish() - Let an IOASID be found by id
+ * @ioasid: The IOASID, as ioasid_alloc() returned it.
+ *
+ * From here on the owner is everybody who can reach the set, and ioasid_free()
+ * and ioasid_set_free() put the owner's reference. A caller that shares the set
+ * therefore does not use @ioasid afterwards: another thread may guess the id
+ * and free it. One that has the set to itself still has the reference, and may
+ * put it instead of freeing the IOASID if that never had an attachment.
+ *
+ * Context: Process context. Takes a spin lock with interrupts off.
+ */
+void ioasid_publish(struct ioasid *ioasid)
+{
+	struct ioasid_set *set = ioasid->set;
+
+	xa_lock_irq(&set->numbers);
+	__xa_store(&set->numbers, ioasid->id, ioasid, 0);
+	__xa_set_mark(&set->numbers, ioasid->id, IOASID_ACTIVE);
+	xa_unlock_irq(&set->numbers);
+}
 
 /**
  * ioasid_free() - Block the DMA of a number and park it
@@ -453,7 +454,7 @@ static void ioasid_recycle(struct ioasid *ioasid)
 
 	xa_lock_irqsave(&set->numbers, flags);
 	__xa_erase(&set->numbers, ioasid->id);
-	/* Active still: the owner had no attachment, and put instead of free */
+	/* Still ACTIVE if the owner put its reference instead of freeing it */
 	if (ioasid->parked)
 		set->nr_parked--;
 	else

@@ -156,7 +156,7 @@ struct ioasid *iommu_alloc_global_ioasid(struct device *dev)
 	ioasid = ioasid_alloc(global_set, IOMMU_FIRST_GLOBAL_PASID,
 			      min(dev->iommu->max_pasids - 1, IOASID_MAX));
 	if (!IS_ERR(ioasid))
-		ioasid_put(ioasid);
+		ioasid_publish(ioasid);
 	return ioasid;
 }
 

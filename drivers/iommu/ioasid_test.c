@@ -245,9 +245,22 @@ static struct ioasid_set *must_have_set(struct kunit *test, unsigned int quota)
 	return set;
 }
 
+/* As an owner and a holder: with a reference besides the owner's */
+static struct ioasid *alloc(struct ioasid_set *set, unsigned int min,
+			    unsigned int max)
+{
+	struct ioasid *ioasid = ioasid_alloc(set, min, max);
+
+	if (!IS_ERR(ioasid)) {
+		ioasid_get(ioasid);
+		ioasid_publish(ioasid);
+	}
+	return ioasid;
+}
+
 static struct ioasid *must_alloc(struct kunit *test, struct ioasid_set *set)
 {
-	struct ioasid *ioasid = ioasid_alloc(set, LOW, HIGH);
+	struct ioasid *ioasid = alloc(set, LOW, HIGH);
 
 	KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
 	return ioasid;
@@ -256,7 +269,7 @@ static struct ioasid *must_alloc(struct kunit *test, struct ioasid_set *set)
 static struct ioasid *must_alloc_id(struct kunit *test, struct ioasid_set *set,
 				    unsigned int id)
 {
-	struct ioasid *ioasid = ioasid_alloc(set, id, id);
+	struct ioasid *ioasid = alloc(set, id, id);
 
 	KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
 	KUNIT_EXPECT_EQ(test, ioasid_id(ioasid), id);
@@ -282,7 +295,7 @@ static void free_and_put(struct ioasid *ioasid)
 /* Whether somebody has the number */
 static bool is_taken(struct kunit *test, unsigned int id)
 {
-	struct ioasid *ioasid = ioasid_alloc(test->priv, id, id);
+	struct ioasid *ioasid = alloc(test->priv, id, id);
 
 	if (IS_ERR(ioasid)) {
 		KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid), -ENOSPC);
@@ -353,7 +366,7 @@ KUNIT_ARRAY_PARAM_DESC(range, range_cases, name);
 static void alloc_gives_a_number_in_the_range(struct kunit *test)
 {
 	const struct range_case *c = test->param_value;
-	struct ioasid *ioasid = ioasid_alloc(test->priv, c->min, c->max);
+	struct ioasid *ioasid = alloc(test->priv, c->min, c->max);
 
 	KUNIT_ASSERT_EQ(test, PTR_ERR_OR_ZERO(ioasid), c->error);
 	if (c->error)
@@ -383,8 +396,8 @@ static void alloc_of_a_taken_number_is_refused(struct kunit *test)
 	struct ioasid_set *other = must_have_set(test, 1);
 	struct ioasid *ioasid = must_alloc_id(test, test->priv, LOW);
 
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, LOW, LOW)), -ENOSPC);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(other, LOW, LOW)), -ENOSPC);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(test->priv, LOW, LOW)), -ENOSPC);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(other, LOW, LOW)), -ENOSPC);
 	free_and_put(ioasid);
 	ioasid_set_free(other);
 }
@@ -395,24 +408,53 @@ static void alloc_of_the_last_number_in_a_range(struct kunit *test)
 	int i;
 
 	for (i = 0; i < 3; i++) {
-		ioasid[i] = ioasid_alloc(test->priv, LOW, LOW + 2);
+		ioasid[i] = alloc(test->priv, LOW, LOW + 2);
 		KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid[i]));
 		KUNIT_EXPECT_EQ(test, ioasid_id(ioasid[i]), LOW + i);
 	}
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, LOW, LOW + 2)),
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(test->priv, LOW, LOW + 2)),
 			-ENOSPC);
 	for (i = 0; i < 3; i++)
 		free_and_put(ioasid[i]);
 }
 
-static void alloc_gives_two_references(struct kunit *test)
+static void alloc_returns_the_owners_reference(struct kunit *test)
 {
-	struct ioasid *ioasid = must_alloc(test, test->priv);
+	struct ioasid *ioasid = ioasid_alloc(test->priv, LOW, HIGH);
+	unsigned int id;
 
-	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 2);
-	ioasid_free(ioasid);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
 	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 1);
+	id = ioasid_id(ioasid);
+	ioasid_publish(ioasid);
+	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 1);
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
+}
+
+/* As when the user's buffer cannot be written */
+static void an_ioasid_is_not_found_until_it_is_published(struct kunit *test)
+{
+	struct ioasid *ioasid = ioasid_alloc(test->priv, LOW, HIGH);
+	struct ioasid_status status;
+	unsigned int id;
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
+	id = ioasid_id(ioasid);
+	EXPECT_COUNTS(test, test->priv, 1, 0);
+	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, id));
+	KUNIT_EXPECT_EQ(test, ioasid_query(test->priv, id, &status), -ENOENT);
+	KUNIT_EXPECT_TRUE(test, is_taken(test, id));
 	ioasid_put(ioasid);
+	EXPECT_COUNTS(test, test->priv, 0, 0);
+	KUNIT_EXPECT_EQ(test, count(test->priv).parks, 0);
+	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
+
+	ioasid = ioasid_alloc(test->priv, LOW, HIGH);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
+	ioasid_publish(ioasid);
+	KUNIT_EXPECT_PTR_EQ(test, ioasid_find(test->priv, id), ioasid);
+	free_and_put(ioasid);
 }
 
 static void quota_counts_parked_numbers(struct kunit *test)
@@ -422,14 +464,14 @@ static void quota_counts_parked_numbers(struct kunit *test)
 
 	first = must_alloc(test, set);
 	second = must_alloc(test, set);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(set, LOW, HIGH)), -EDQUOT);
 	ioasid_free(first);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(set, LOW, HIGH)), -EDQUOT);
 	ioasid_free(second);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(set, LOW, HIGH)), -EDQUOT);
 	ioasid_put(first);
 	first = must_alloc(test, set);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(set, LOW, HIGH)), -EDQUOT);
 	free_and_put(first);
 	ioasid_put(second);
 	ioasid_set_free(set);
@@ -439,7 +481,7 @@ static void a_set_without_quota_has_no_numbers(struct kunit *test)
 {
 	struct ioasid_set *set = must_have_set(test, 0);
 
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EDQUOT);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(set, LOW, HIGH)), -EDQUOT);
 	ioasid_set_free(set);
 }
 
@@ -447,15 +489,12 @@ static void a_set_without_quota_has_no_numbers(struct kunit *test)
 static const struct refused_case {
 	const char *name;
 	unsigned int quota, min, max;
-	bool freed;
 	int error;
 } refused_cases[] = {
-	{ "no such range", 2, 0, HIGH, false, -EINVAL },
-	{ "no number is free", 2, LOW, LOW, false, -ENOSPC },
-	{ "quota", 1, LOW, HIGH, false, -EDQUOT },
-	{ "quota, and no number is free", 1, LOW, LOW, false, -EDQUOT },
-	{ "the set is freed", 2, LOW, HIGH, true, -ESHUTDOWN },
-	{ "the set is freed, and quota", 1, LOW, HIGH, true, -ESHUTDOWN },
+	{ "no such range", 2, 0, HIGH, -EINVAL },
+	{ "no number is free", 2, LOW, LOW, -ENOSPC },
+	{ "quota", 1, LOW, HIGH, -EDQUOT },
+	{ "quota, and no number is free", 1, LOW, LOW, -EDQUOT },
 };
 
 KUNIT_ARRAY_PARAM_DESC(refused, refused_cases, name);
@@ -463,30 +502,24 @@ KUNIT_ARRAY_PARAM_DESC(refused, refused_cases, name);
 static void a_refused_alloc_leaves_nothing(struct kunit *test)
 {
 	const struct refused_case *c = test->param_value;
-	struct ioasid_set *set = ioasid_set_get(must_have_set(test, c->quota));
-	struct ioasid_set_counts had;
+	struct ioasid_set *set = must_have_set(test, c->quota);
 	struct ioasid *ioasid;
 	u64 usage;
 
 	set->charged = true;
 	ioasid = must_alloc_id(test, set, LOW);
-	if (c->freed)
-		ioasid_set_free(set);
-	had = count(set);
 	usage = misc_cg_res_total_usage(MISC_CG_RES_IOASID);
 
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, c->min, c->max)), c->error);
-	EXPECT_COUNTS(test, set, had.active, had.parked);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(set, c->min, c->max)), c->error);
+	EXPECT_COUNTS(test, set, 1, 0);
 	KUNIT_EXPECT_EQ(test, misc_cg_res_total_usage(MISC_CG_RES_IOASID), usage);
 	KUNIT_EXPECT_FALSE(test, is_taken(test, LOW + 1));
 	KUNIT_EXPECT_NULL(test, xa_load(&set->numbers, LOW + 1));
 
-	if (!c->freed)
-		ioasid_set_free(set);
-	ioasid_put(ioasid);
+	free_and_put(ioasid);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&set->numbers));
 	KUNIT_EXPECT_EQ(test, refcount_read(&set->refs), 1);
-	ioasid_set_put(set);
+	ioasid_set_free(set);
 }
 
 #ifdef CONFIG_UML
@@ -500,7 +533,7 @@ static void the_whole_space_can_be_taken(struct kunit *test)
 	KUNIT_ASSERT_EQ_MSG(test, before.ioasids, 0,
 			    "somebody has IOASIDs: this test needs all");
 	for (id = IOASID_MIN; id <= IOASID_MAX; id++) {
-		ioasid = ioasid_alloc(set, IOASID_MIN, IOASID_MAX);
+		ioasid = alloc(set, IOASID_MIN, IOASID_MAX);
 		if (IS_ERR(ioasid) || ioasid_id(ioasid) != id)
 			break;
 		ioasid_put(ioasid);
@@ -509,16 +542,16 @@ static void the_whole_space_can_be_taken(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
 	KUNIT_EXPECT_EQ(test, id, IOASID_MAX + 1);
 	EXPECT_COUNTS(test, set, IOASID_MAX, 0);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, IOASID_MIN, IOASID_MAX)),
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(set, IOASID_MIN, IOASID_MAX)),
 			-ENOSPC);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, IOASID_MIN, IOASID_MAX)),
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(test->priv, IOASID_MIN, IOASID_MAX)),
 			-ENOSPC);
 
 	ioasid = ioasid_find(set, one);
 	KUNIT_EXPECT_NOT_NULL(test, ioasid);
 	if (ioasid)
 		free_and_put(ioasid);
-	ioasid = ioasid_alloc(test->priv, IOASID_MIN, IOASID_MAX);
+	ioasid = alloc(test->priv, IOASID_MIN, IOASID_MAX);
 	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
 	if (!IS_ERR(ioasid)) {
 		KUNIT_EXPECT_EQ(test, ioasid_id(ioasid), one);
@@ -538,7 +571,7 @@ static void free_parks_until_the_last_put(struct kunit *test)
 	EXPECT_COUNTS(test, test->priv, 1, 0);
 	ioasid_free(ioasid);
 	EXPECT_COUNTS(test, test->priv, 0, 1);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(test->priv, id, id)), -ENOSPC);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(test->priv, id, id)), -ENOSPC);
 
 	ioasid_put(ioasid);
 	EXPECT_COUNTS(test, test->priv, 0, 0);
@@ -805,26 +838,13 @@ static void set_free_parks_what_is_left(struct kunit *test)
 	ioasid_put(parked);
 }
 
-static void a_freed_set_gives_no_numbers(struct kunit *test)
-{
-	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
-
-	KUNIT_EXPECT_FALSE(test, count(set).freed);
-	ioasid_set_free(set);
-	KUNIT_EXPECT_TRUE(test, count(set).freed);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -ESHUTDOWN);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, LOW)), -ESHUTDOWN);
-	EXPECT_COUNTS(test, set, 0, 0);
-	ioasid_set_put(set);
-}
-
 static void expect_the_set_at_its_end(struct kunit *test, struct ioasid_set *set)
 {
 	unsigned int id;
 
 	for (id = LOW; id < LOW + 4; id++)
 		KUNIT_EXPECT_NULL(test, ioasid_find(set, id));
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -ESHUTDOWN);
+	KUNIT_EXPECT_TRUE(test, count(set).freed);
 	EXPECT_COUNTS(test, set, 0, 4);
 }
 
@@ -888,7 +908,7 @@ static void set_free_waits_once_a_batch(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, attachment);
 	for (i = 0; i < param->numbers; i++) {
 		/* More than there are from LOW to HIGH */
-		ioasid = ioasid_alloc(set, LOW, IOASID_MAX);
+		ioasid = alloc(set, LOW, IOASID_MAX);
 		KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
 		for (j = 0; j < param->devices; j++)
 			attachment[i * param->devices + j] =
@@ -1149,22 +1169,22 @@ static void alloc_beyond_what_the_cgroup_may_have_is_refused(struct kunit *test)
 
 	set->charged = true;
 	KUNIT_ASSERT_EQ(test, misc_cg_try_charge(MISC_CG_RES_IOASID, cg, most), 0);
-	ioasid = ioasid_alloc(set, LOW, HIGH);
+	ioasid = alloc(set, LOW, HIGH);
 	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EBUSY);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(set, LOW, HIGH)), -EBUSY);
 	KUNIT_EXPECT_EQ(test, charged(), most + 1);
 	EXPECT_COUNTS(test, set, 1, 0);
 	/* Only who is charged is refused */
-	next = ioasid_alloc(test->priv, LOW + 1, LOW + 1);
+	next = alloc(test->priv, LOW + 1, LOW + 1);
 	KUNIT_EXPECT_FALSE(test, IS_ERR(next));
 	if (!IS_ERR(next))
 		free_and_put(next);
 	if (!IS_ERR(ioasid)) {
 		ioasid_free(ioasid);
-		KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_alloc(set, LOW, HIGH)), -EBUSY);
+		KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(set, LOW, HIGH)), -EBUSY);
 		ioasid_put(ioasid);
 	}
-	ioasid = ioasid_alloc(set, LOW, HIGH);
+	ioasid = alloc(set, LOW, HIGH);
 	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
 	if (!IS_ERR(ioasid))
 		free_and_put(ioasid);
@@ -1324,7 +1344,7 @@ static void unmake_set(struct needy *needy)
 
 static int make_number(struct needy *needy)
 {
-	needy->made = ioasid_alloc(needy->set, FAR, FAR);
+	needy->made = alloc(needy->set, FAR, FAR);
 	return PTR_ERR_OR_ZERO(needy->made);
 }
 
@@ -1434,8 +1454,7 @@ static void what_finds_no_memory_leaves_nothing(struct kunit *test)
  */
 struct race {
 	struct ioasid_set *set, *other;
-	struct ioasid_set __rcu *ending;
-	struct ioasid *handed_over;
+	struct ioasid *handed_over, *offered[RACERS];
 	unsigned long end;
 	struct completion done;
 	atomic_t met;		/* how often it came to what the race is about */
@@ -1507,7 +1526,7 @@ static void turn_of_all_kinds(struct racer *racer)
 
 	id = LOW + get_random_u32_below(3);
 	ioasid = dice % 2 ? ioasid_find(race->set, id) :
-			    ioasid_alloc(race->set, id, id);
+			    alloc(race->set, id, id);
 	if (IS_ERR_OR_NULL(ioasid))
 		return;
 	RACE_EXPECT(race, ioasid_id(ioasid) == id);
@@ -1522,7 +1541,7 @@ static void turn_of_all_kinds(struct racer *racer)
 	}
 	if (dice % 5)
 		ioasid_free(ioasid);
-	other = ioasid_alloc(race->set, id, id);
+	other = alloc(race->set, id, id);
 	RACE_EXPECT(race, PTR_ERR(other) == -ENOSPC);
 	if (!IS_ERR(other))
 		free_and_put(other);
@@ -1547,7 +1566,7 @@ static void turn_to_hand_over(struct racer *racer)
 	struct ioasid *ioasid, *found;
 	unsigned int id;
 
-	ioasid = ioasid_alloc(race->set, LOW, LOW + RACERS * 2);
+	ioasid = alloc(race->set, LOW, LOW + RACERS * 2);
 	RACE_EXPECT(race, !IS_ERR(ioasid));
 	if (IS_ERR(ioasid))
 		return;
@@ -1567,7 +1586,7 @@ static void turn_to_hand_over(struct racer *racer)
 	ioasid_put(ioasid);
 	/* Parked, and still mine: nobody finds it, nobody is given it */
 	RACE_EXPECT(race, !ioasid_find(race->set, id));
-	found = ioasid_alloc(race->set, id, id);
+	found = alloc(race->set, id, id);
 	RACE_EXPECT(race, PTR_ERR(found) == -ENOSPC);
 	ioasid_put(ioasid);
 
@@ -1591,7 +1610,7 @@ static void each_number_is_parked_once_whoever_frees(struct kunit *test)
 static void turn_to_recycle(struct racer *racer)
 {
 	struct race *race = racer->race;
-	struct ioasid *ioasid = ioasid_alloc(race->set, LOW, LOW);
+	struct ioasid *ioasid = alloc(race->set, LOW, LOW);
 
 	if (IS_ERR(ioasid)) {
 		/* It is a finder's still */
@@ -1619,7 +1638,7 @@ static void turn_to_find(struct racer *racer)
 	atomic_inc(&race->met);
 	RACE_EXPECT(race, ioasid_id(ioasid) == LOW);
 	sleep_at_times();
-	other = ioasid_alloc(race->other, LOW, LOW);
+	other = alloc(race->other, LOW, LOW);
 	RACE_EXPECT(race, PTR_ERR(other) == -ENOSPC);
 	if (!IS_ERR(other))
 		free_and_put(other);
@@ -1638,7 +1657,7 @@ static void what_is_found_is_not_recycled(struct kunit *test)
 static void turn_to_take_the_last(struct racer *racer)
 {
 	struct race *race = racer->race;
-	struct ioasid *ioasid = ioasid_alloc(race->set, LOW, LOW);
+	struct ioasid *ioasid = alloc(race->set, LOW, LOW);
 
 	if (IS_ERR(ioasid)) {
 		RACE_EXPECT(race, PTR_ERR(ioasid) == -ENOSPC);
@@ -1661,22 +1680,31 @@ static void the_last_number_is_one_threads_at_a_time(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, count(test->priv).parks, atomic_read(&race.met));
 }
 
+/* A set with a number for each of the others, as they come for it */
 static void turn_to_free_the_set(struct racer *racer)
 {
 	struct race *race = racer->race;
+	struct ioasid *ioasid;
 	struct ioasid_set *set;
+	int i;
 
 	set = ioasid_set_alloc(RACERS);
 	RACE_EXPECT(race, !IS_ERR(set));
 	if (IS_ERR(set))
 		return;
+	for (i = 1; i < RACERS; i++) {
+		ioasid = alloc(set, LOW, HIGH);
+		RACE_EXPECT(race, !IS_ERR(ioasid));
+		if (IS_ERR(ioasid))
+			continue;
+		ioasid = xchg(&race->offered[i], ioasid);
+		if (ioasid)
+			ioasid_put(ioasid);
+	}
 	ioasid_set_get(set);
-	rcu_assign_pointer(race->ending, set);
 	schedule_timeout_uninterruptible(1);
-	RCU_INIT_POINTER(race->ending, NULL);
 	ioasid_set_free(set);
 	RACE_EXPECT(race, !count(set).active);
-	RACE_EXPECT(race, PTR_ERR(ioasid_alloc(set, LOW, HIGH)) == -ESHUTDOWN);
 	ioasid_set_put(set);
 }
 
@@ -1684,29 +1712,18 @@ static void turn_to_use_the_set(struct racer *racer)
 {
 	struct ioasid_attachment *attachment;
 	struct race *race = racer->race;
-	struct ioasid_set *set;
 	struct ioasid *ioasid;
-	int ret;
 
-	rcu_read_lock();
-	set = rcu_dereference(race->ending);
-	if (set && !refcount_inc_not_zero(&set->refs))
-		set = NULL;
-	rcu_read_unlock();
-	if (!set) {
+	ioasid = xchg(&race->offered[racer->who], NULL);
+	if (!ioasid) {
 		sleep_at_times();
 		return;
 	}
-	ioasid = ioasid_alloc(set, LOW, HIGH);
-	if (IS_ERR(ioasid)) {
-		ret = PTR_ERR(ioasid);
-		RACE_EXPECT(race, ret == -ESHUTDOWN || ret == -EDQUOT);
-		sleep_at_times();
-		goto out;
-	}
-	atomic_inc(&race->met);
 	attachment = attach(ioasid, &devs[racer->who]);
-	RACE_EXPECT(race, !IS_ERR(attachment) || PTR_ERR(attachment) == -ESHUTDOWN);
+	if (!IS_ERR(attachment))
+		atomic_inc(&race->met);
+	else
+		RACE_EXPECT(race, PTR_ERR(attachment) == -ESHUTDOWN);
 	sleep_at_times();
 	/* Else it is the set's end that frees it */
 	if (get_random_u32_below(2))
@@ -1714,15 +1731,17 @@ static void turn_to_use_the_set(struct racer *racer)
 	if (!IS_ERR(attachment))
 		ioasid_detach(attachment);
 	ioasid_put(ioasid);
-out:
-	ioasid_set_put(set);
 }
 
 static void set_free_leaves_no_number_active(struct kunit *test)
 {
 	struct race race = {};
+	int i;
 
 	run_race(test, &race, turn_to_free_the_set, turn_to_use_the_set);
+	for (i = 1; i < RACERS; i++)
+		if (race.offered[i])
+			ioasid_put(race.offered[i]);
 }
 
 static struct kunit_case ioasid_test_cases[] = {
@@ -1733,7 +1752,8 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(alloc_gives_the_lowest_free_number),
 	KUNIT_CASE(alloc_of_a_taken_number_is_refused),
 	KUNIT_CASE(alloc_of_the_last_number_in_a_range),
-	KUNIT_CASE(alloc_gives_two_references),
+	KUNIT_CASE(alloc_returns_the_owners_reference),
+	KUNIT_CASE(an_ioasid_is_not_found_until_it_is_published),
 	KUNIT_CASE(quota_counts_parked_numbers),
 	KUNIT_CASE(a_set_without_quota_has_no_numbers),
 	KUNIT_CASE_PARAM(a_refused_alloc_leaves_nothing, refused_gen_params),
@@ -1757,7 +1777,6 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(interrupts_may_find_numbers_and_put_the_last_reference),
 
 	KUNIT_CASE(set_free_parks_what_is_left),
-	KUNIT_CASE(a_freed_set_gives_no_numbers),
 	KUNIT_CASE(no_number_is_found_once_the_first_is_blocked),
 	KUNIT_CASE_PARAM(set_free_waits_once_a_batch, block_gen_params),
 	KUNIT_CASE(what_is_blocked_elsewhere_is_not_in_a_batch_of_others),

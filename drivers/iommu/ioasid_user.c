@@ -99,11 +99,13 @@ static int ioasid_user_alloc(struct ioasid_set *set, union ioasid_cmd *cmd,
 
 	cmd->alloc.id = ioasid_id(ioasid);
 	ret = ioasid_user_respond(cmd, ucmd, sizeof(cmd->alloc));
-	/* A number that its owner does not learn of is never freed by him */
-	if (ret)
-		ioasid_free(ioasid);
-	ioasid_put(ioasid);
-	return ret;
+	if (ret) {
+		/* User space never learned the id, so nobody would free it */
+		ioasid_put(ioasid);
+		return ret;
+	}
+	ioasid_publish(ioasid);
+	return 0;
 }
 
 static int ioasid_user_free(struct ioasid_set *set, union ioasid_cmd *cmd,

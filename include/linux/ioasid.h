@@ -29,6 +29,7 @@ void ioasid_set_put(struct ioasid_set *set);
 
 struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 			    unsigned int max);
+void ioasid_publish(struct ioasid *ioasid);
 void ioasid_free(struct ioasid *ioasid);
 struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id);
 struct ioasid *ioasid_get(struct ioasid *ioasid);

@@ -171,8 +171,8 @@ static void print_op(const struct op *op, const struct result *r)
 		fprintf(stderr, "task %u, to set@%u", op->from, op->to);
 		break;
 	case ALLOC:
-		fprintf(stderr, "set@%u, %u..%u, to number@%u", op->set, op->min,
-			op->max, op->to);
+		fprintf(stderr, "set@%u, %u..%u, to number@%u%s", op->set, op->min,
+			op->max, op->to, op->unpublished ? ", then put" : "");
 		break;
 	case FIND:
 		fprintf(stderr, "set@%u, %u, to number@%u", op->set, op->min,
@@ -317,7 +317,9 @@ static bool allowed(const struct bank *b, const struct op *op)
 	case SET_JOIN:
 		return banks[op->from].set[0] && !b->set[op->to];
 	case ALLOC:
-		return b->set[op->set] && !b->number[op->to] && op->fresh != 0xff;
+		/* No call of SET_FREE is running: see run_phase() */
+		return b->set[op->set] && !b->set[op->set]->freed &&
+		       !b->number[op->to] && op->fresh != 0xff;
 	case FIND:
 		return b->set[op->set] && !b->number[op->to];
 	case QUERY:
@@ -343,7 +345,7 @@ static void call(const struct op *op, struct result *r)
 {
 	struct bank *b = &banks[op->bank];
 	struct ioasid_set *set = b->set[op->set];
-	struct ioasid **number = &b->number[op->number];
+	struct ioasid **number = &b->number[op->number], *ioasid;
 	struct ioasid_set_counts counts;
 	struct ioasid_status status;
 	struct ioasid_attachment *attachment;
@@ -378,10 +380,19 @@ static void call(const struct op *op, struct result *r)
 		b->set[op->to] = ioasid_set_get(banks[op->from].set[0]);
 		break;
 	case ALLOC:
-		b->number[op->to] = unless_error(ioasid_alloc(set, op->min, op->max), r);
-		r->found = b->number[op->to];
-		if (r->found)
-			r->value = ioasid_id(r->found);
+		ioasid = unless_error(ioasid_alloc(set, op->min, op->max), r);
+		r->found = ioasid;
+		if (!ioasid)
+			break;
+		r->value = ioasid_id(ioasid);
+		if (op->unpublished) {
+			/* As when the user's buffer cannot be written */
+			ioasid_put(ioasid);
+			break;
+		}
+		/* As an owner and a holder */
+		b->number[op->to] = ioasid_get(ioasid);
+		ioasid_publish(ioasid);
 		break;
 	case FREE:
 		ioasid_free(*number);
@@ -679,6 +690,7 @@ static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
 	case ALLOC:
 		op->min = PICK(ranges, arg)[0];
 		op->max = PICK(ranges, arg)[1];
+		op->unpublished = (how & 0x60) == 0x60;
 		if (model_unused_number(&model, 12) >= 0)
 			fresh = model_unused_number(&model, (*fresh_numbers)++);
 		break;
@@ -710,6 +722,21 @@ static bool take(struct input *in, void *to, size_t n)
 	in->at += n;
 	in->left -= n;
 	return true;
+}
+
+/* Nobody frees a set while another task may allocate in it: it has the file */
+static void forbid_free_at_alloc(struct phase *p)
+{
+	bool allocs = false;
+	int i, j;
+
+	for (i = 0; i < p->tasks; i++)
+		for (j = 0; j < p->nr[i]; j++)
+			allocs |= p->op[i][j].code == ALLOC;
+	for (i = 0; allocs && i < p->tasks; i++)
+		for (j = 0; j < p->nr[i]; j++)
+			if (p->op[i][j].code == SET_FREE)
+				p->op[i][j].code = WATCH;
 }
 
 /*
@@ -749,6 +776,7 @@ static bool run_phase(struct input *in)
 			phase->nr[i]++;
 		}
 	}
+	forbid_free_at_alloc(phase);
 	run_parallel();
 	return true;
 }

@@ -184,7 +184,7 @@ static enum verdict step_put(struct model *m, struct progress *p)
 		memset(n, 0, sizeof(*n));
 		return go(p, p->then);
 	default:
-		m->set[n->set].coming--;
+		m->set[n->set].pending--;
 		memset(n, 0, sizeof(*n));
 		return go(p, p->then);
 	}
@@ -222,10 +222,6 @@ static enum verdict step_set_free(struct model *m, const struct op *op,
 		s->mutex = op->bank + 1;
 		return go(p, 2);
 	case 2:
-		/* An alloc that has published is not overlooked */
-		for (n = m->number; n < m->number + MODEL_NUMBERS; n++)
-			if (live(n, set) && !n->listed && !n->parked)
-				return NO;
 		s->freed = true;
 		return go(p, 3);
 	case 3:
@@ -304,11 +300,9 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 			return finish(p);
 		return go(p, 1);
 	case 1:
-		if (s->freed)
-			return r->ret == -ESHUTDOWN ? finish(p) : NO;
-		if (s->active + s->parked + s->coming >= s->quota)
+		if (s->active + s->parked + s->pending >= s->quota)
 			return r->ret == -EDQUOT ? finish(p) : NO;
-		s->coming++;
+		s->pending++;
 		n->set = set;
 		n->refs = NOT_YET;
 		p->number = op->fresh;
@@ -333,17 +327,21 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 		n->stage = RESERVED;
 		return go(p, r->ret == -ENOMEM ? RETURN : 4);
 	case 4:
-		if (s->freed)
-			return r->ret == -ESHUTDOWN ? go(p, RETURN) : NO;
 		if (r->ret)
 			return NO;
-		s->refs++;
-		s->coming--;
+		s->pending--;
 		s->active++;
-		n->stage = PUBLISHED;
-		n->refs = 2;
 		return go(p, 5);
+	case 5:
+		s->refs++;
+		n->refs = 1;
+		n->stage = ALLOCATED;
+		if (op->unpublished)
+			return put(p, op->fresh, END);
+		n->refs = 2;
+		return go(p, 6);
 	default:
+		n->stage = PUBLISHED;
 		n->listed = true;
 		m->bank[op->bank].number[op->to] = op->fresh + 1;
 		return finish(p);
@@ -456,7 +454,8 @@ static bool allowed(const struct model *m, const struct op *op)
 	case SET_JOIN:
 		return m->bank[op->from].set[0] && !b->set[op->to];
 	case ALLOC:
-		return b->set[op->set] && !b->number[op->to] && op->fresh != 0xff;
+		return b->set[op->set] && !m->set[b->set[op->set] - 1].freed &&
+		       !b->number[op->to] && op->fresh != 0xff;
 	case FIND:
 		return b->set[op->set] && !b->number[op->to];
 	case QUERY:

@@ -40,6 +40,7 @@ struct op {
 	bool charged;
 	bool atomic;		/* interrupts are off */
 	bool dev_fails;
+	bool unpublished;	/* ALLOC is undone before anybody can find it */
 	u8 fail_nth;
 	bool fail_nowait;
 	u32 min, max;		/* of ALLOC; min is the number of FIND and QUERY */
@@ -68,7 +69,7 @@ struct model_number {
 	u32 id;
 };
 
-enum { UNUSED, RESERVED, PUBLISHED, UNPUBLISHED, RETURNED };
+enum { UNUSED, RESERVED, ALLOCATED, PUBLISHED, UNPUBLISHED, RETURNED };
 
 struct model_set {
 	u8 refs;
@@ -77,7 +78,7 @@ struct model_set {
 	u8 mutex;		/* whose: task + 1 */
 	bool freed;
 	bool charged;
-	u8 coming;		/* counts in the quota before it is active */
+	u8 pending;		/* counts in the quota before it is active */
 	u8 unused;
 	u32 parks;
 	u32 quota;
