@@ -25,8 +25,7 @@ extern struct xarray ioasid_sets;
 struct ioasid_set {
 	refcount_t refs;
 	u32 id;
-	/* Numbers count in the misc cgroup of the task that allocates them */
-	bool charged;
+	bool charged;			/* to a misc cgroup, see ioasid_charge() */
 	/*
 	 * Orders attach, detach and park of the set's numbers. Taken in
 	 * process context, outside iommu_group::mutex and the locks of the

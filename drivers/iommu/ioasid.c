@@ -14,7 +14,6 @@
  */
 #include <linux/export.h>
 #include <linux/idr.h>
-#include <linux/init.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
@@ -68,7 +67,9 @@ EXPORT_SYMBOL_GPL(ioasid_set_put);
 
 /**
  * ioasid_set_alloc() - Create an empty set of numbers
- * @quota: How many numbers the set may have at a time, parked ones included.
+ * @quota: How many IOASIDs the set may have at a time, parked ones included.
+ * @charged: Whether each counts in the misc cgroup of the task that allocates
+ *           it.
  *
  * Context: Process context. May sleep.
  * Return: The set, which the caller ends with ioasid_set_free(), or ERR_PTR()
@@ -77,7 +78,7 @@ EXPORT_SYMBOL_GPL(ioasid_set_put);
  * * %-EBUSY	- there are 2^31 sets
  * * %-ENOMEM
  */
-struct ioasid_set *ioasid_set_alloc(unsigned int quota)
+struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged)
 {
 	struct ioasid_set *set;
 	static u32 next;
@@ -91,6 +92,7 @@ struct ioasid_set *ioasid_set_alloc(unsigned int quota)
 	mutex_init(&set->lock);
 	xa_init_flags(&set->numbers, XA_FLAGS_LOCK_IRQ | XA_FLAGS_ACCOUNT);
 	set->quota = quota;
+	set->charged = charged;
 
 	/* Not reused soon, so that a set is not taken for another in debugfs */
 	xa_lock_irq(&ioasid_sets);
@@ -618,9 +620,3 @@ int ioasid_query(struct ioasid_set *set, unsigned int id,
 	mutex_unlock(&set->lock);
 	return ret;
 }
-
-static int __init ioasid_init(void)
-{
-	return misc_cg_set_capacity(MISC_CG_RES_IOASID, IOASID_MAX);
-}
-core_initcall(ioasid_init);

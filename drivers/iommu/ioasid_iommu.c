@@ -200,7 +200,7 @@ EXPORT_SYMBOL_GPL(iommu_free_global_pasid);
 
 static int __init ioasid_iommu_init(void)
 {
-	global_set = ioasid_set_alloc(UINT_MAX);
+	global_set = ioasid_set_alloc(UINT_MAX, false);
 	/* So early in the boot there is memory, or no boot */
 	return PTR_ERR_OR_ZERO(global_set);
 }

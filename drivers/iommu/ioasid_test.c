@@ -206,13 +206,21 @@ static u64 misc_cg_res_total_usage(enum misc_res_type type)
 #endif
 }
 
+/* /dev/ioasid sets it for good */
+static void set_capacity(u64 capacity)
+{
+	if (!IS_ENABLED(CONFIG_IOASID_USER))
+		misc_cg_set_capacity(MISC_CG_RES_IOASID, capacity);
+}
+
 static int ioasid_test_init(struct kunit *test)
 {
+	set_capacity(IOASID_MAX);
 	memset(&hw, 0, sizeof(hw));
 	before.ioasids = nr_ioasids();
 	before.sets = nr_sets();
 	before.charged = misc_cg_res_total_usage(MISC_CG_RES_IOASID);
-	test->priv = ioasid_set_alloc(100);
+	test->priv = ioasid_set_alloc(100, false);
 	return PTR_ERR_OR_ZERO(test->priv);
 }
 
@@ -221,6 +229,7 @@ static void ioasid_test_exit(struct kunit *test)
 {
 	struct ioasid_set *set = test->priv;
 
+	set_capacity(0);
 	if (IS_ERR_OR_NULL(set))
 		return;
 	EXPECT_COUNTS(test, set, 0, 0);
@@ -239,7 +248,16 @@ static void ioasid_test_exit(struct kunit *test)
 
 static struct ioasid_set *must_have_set(struct kunit *test, unsigned int quota)
 {
-	struct ioasid_set *set = ioasid_set_alloc(quota);
+	struct ioasid_set *set = ioasid_set_alloc(quota, false);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(set));
+	return set;
+}
+
+static struct ioasid_set *must_have_charged_set(struct kunit *test,
+						unsigned int quota)
+{
+	struct ioasid_set *set = ioasid_set_alloc(quota, true);
 
 	KUNIT_ASSERT_FALSE(test, IS_ERR(set));
 	return set;
@@ -502,11 +520,10 @@ KUNIT_ARRAY_PARAM_DESC(refused, refused_cases, name);
 static void a_refused_alloc_leaves_nothing(struct kunit *test)
 {
 	const struct refused_case *c = test->param_value;
-	struct ioasid_set *set = must_have_set(test, c->quota);
+	struct ioasid_set *set = must_have_charged_set(test, c->quota);
 	struct ioasid *ioasid;
 	u64 usage;
 
-	set->charged = true;
 	ioasid = must_alloc_id(test, set, LOW);
 	usage = misc_cg_res_total_usage(MISC_CG_RES_IOASID);
 
@@ -741,11 +758,10 @@ static void the_last_put_may_come_with_interrupts_off(struct kunit *test)
 /* Of an active number, with all that it may have */
 static void the_last_put_may_come_under_a_spin_lock(struct kunit *test)
 {
-	struct ioasid_set *set = must_have_set(test, 1);
+	struct ioasid_set *set = must_have_charged_set(test, 1);
 	static DEFINE_SPINLOCK(lock);
 	struct ioasid *ioasid;
 
-	set->charged = true;
 	ioasid = must_alloc(test, set);
 	ioasid_put(ioasid);
 	spin_lock(&lock);
@@ -787,8 +803,7 @@ static void interrupts_may_find_numbers_and_put_the_last_reference(struct kunit 
 {
 	struct interrupt irq = {};
 
-	irq.set = must_have_set(test, 2);
-	irq.set->charged = true;
+	irq.set = must_have_charged_set(test, 2);
 	irq.parked = must_alloc(test, irq.set);
 	ioasid_free(irq.parked);
 	irq.active = must_alloc(test, irq.set);
@@ -1130,11 +1145,10 @@ static u64 charged(void)
 
 static void a_number_is_charged_until_it_is_recycled(struct kunit *test)
 {
-	struct ioasid_set *set = must_have_set(test, 2);
+	struct ioasid_set *set = must_have_charged_set(test, 2);
 	struct misc_cg *cg = get_current_misc_cg();
 	struct ioasid *first, *second;
 
-	set->charged = true;
 	first = must_alloc(test, set);
 	KUNIT_EXPECT_PTR_EQ(test, first->cg, cg);
 	KUNIT_EXPECT_EQ(test, charged(), 1);
@@ -1162,12 +1176,11 @@ static void the_kernels_own_sets_are_not_charged(struct kunit *test)
 
 static void alloc_beyond_what_the_cgroup_may_have_is_refused(struct kunit *test)
 {
-	struct ioasid_set *set = must_have_set(test, 2);
+	struct ioasid_set *set = must_have_charged_set(test, 2);
 	struct misc_cg *cg = get_current_misc_cg();
 	u64 most = IOASID_MAX - before.charged - 1;
 	struct ioasid *ioasid, *next;
 
-	set->charged = true;
 	KUNIT_ASSERT_EQ(test, misc_cg_try_charge(MISC_CG_RES_IOASID, cg, most), 0);
 	ioasid = alloc(set, LOW, HIGH);
 	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
@@ -1330,7 +1343,7 @@ static void go_to_the_end_of_a_node(struct kunit *test)
 
 static int make_set(struct needy *needy)
 {
-	needy->made = ioasid_set_alloc(1);
+	needy->made = ioasid_set_alloc(1, false);
 	return PTR_ERR_OR_ZERO(needy->made);
 }
 
@@ -1402,9 +1415,8 @@ static void what_finds_no_memory_leaves_nothing(struct kunit *test)
 	*spares_sleepers = false;
 
 	for (nth = 1; nth < 100; nth++) {
-		struct needy needy = { .set = must_have_set(test, 2) };
+		struct needy needy = { .set = must_have_charged_set(test, 2) };
 
-		needy.set->charged = true;
 		needy.ioasid = must_alloc(test, needy.set);
 		go_to_the_end_of_a_node(test);
 
@@ -1688,7 +1700,7 @@ static void turn_to_free_the_set(struct racer *racer)
 	struct ioasid_set *set;
 	int i;
 
-	set = ioasid_set_alloc(RACERS);
+	set = ioasid_set_alloc(RACERS, false);
 	RACE_EXPECT(race, !IS_ERR(set));
 	if (IS_ERR(set))
 		return;

@@ -24,10 +24,9 @@ static int ioasid_user_open(struct inode *inode, struct file *file)
 {
 	struct ioasid_set *set;
 
-	set = ioasid_set_alloc(READ_ONCE(quota));
+	set = ioasid_set_alloc(READ_ONCE(quota), true);
 	if (IS_ERR(set))
 		return PTR_ERR(set);
-	set->charged = true;
 	file->private_data = set;
 	return nonseekable_open(inode, file);
 }
@@ -198,7 +197,14 @@ static struct miscdevice ioasid_miscdev = {
 	.mode = 0600,
 };
 
-builtin_misc_device(ioasid_miscdev);
+static int __init ioasid_user_init(void)
+{
+	/* Here, as nobody else is charged: 0 keeps the resource out of sight */
+	int ret = misc_cg_set_capacity(MISC_CG_RES_IOASID, IOASID_MAX);
+
+	return ret ?: misc_register(&ioasid_miscdev);
+}
+device_initcall(ioasid_user_init);
 
 /**
  * ioasid_find_by_fd() - Take a reference on behalf of a user

@@ -22,7 +22,7 @@ struct ref_tracker;
 #define IOASID_MIN	1U		/* 0 is the DMA without PASID */
 #define IOASID_MAX	(BIT(IOASID_BITS) - 1)
 
-struct ioasid_set *ioasid_set_alloc(unsigned int quota);
+struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged);
 void ioasid_set_free(struct ioasid_set *set);
 struct ioasid_set *ioasid_set_get(struct ioasid_set *set);
 void ioasid_set_put(struct ioasid_set *set);

@@ -353,12 +353,10 @@ static void call(const struct op *op, struct result *r)
 
 	switch (op->code) {
 	case SET_ALLOC:
-		set = unless_error(ioasid_set_alloc(op->quota), r);
+		set = unless_error(ioasid_set_alloc(op->quota, op->charged), r);
 		r->found = set;
 		if (!set)
 			break;
-		if (op->charged)
-			set->charged = true;
 		b->set[0] = set;
 		break;
 	case SET_FREE:

@@ -22,9 +22,4 @@ void put_misc_cg(struct misc_cg *cg);
 int misc_cg_try_charge(enum misc_res_type type, struct misc_cg *cg, u64 amount);
 void misc_cg_uncharge(enum misc_res_type type, struct misc_cg *cg, u64 amount);
 
-static inline int misc_cg_set_capacity(enum misc_res_type type, u64 capacity)
-{
-	return 0;
-}
-
 #endif /* _IOASID_LINUX_MISC_CGROUP_H */
