@@ -73,38 +73,50 @@ struct ioasid {
 #endif
 };
 
-/* How many attachments are blocked at a time: the hardware is waited for once */
+/* How many attachments are blocked at a time, with one wait for the hardware */
 #ifndef IOASID_BATCH_SIZE
 #define IOASID_BATCH_SIZE	32
 #endif
 
-/* Brings the hardware's view of an attachment about, under set->lock */
-struct ioasid_attachment_ops {
-	int (*attach)(struct ioasid_attachment *attachment);
-	/*
-	 * Of up to IOASID_BATCH_SIZE attachments whose ops have the same block. No
-	 * fault of their DMA is reported from the first moment on.
-	 */
-	void (*block)(struct ioasid_attachment *const *attachments,
-		      unsigned int count);
-	void (*detach)(struct ioasid_attachment *attachment);
-	const char *name;
+struct ioasid_batch {
+	struct ioasid_attachment *attachments[IOASID_BATCH_SIZE];
+	unsigned int count;
 };
 
+/*
+ * Hardware operations on attachments, called with set->lock held. All
+ * attachments of a set have the same ops.
+ */
+struct ioasid_attachment_ops {
+	int (*attach)(struct ioasid_attachment *attachment);
+	/* No fault of their DMA is reported from the first moment on */
+	void (*block)(const struct ioasid_batch *batch);
+	void (*detach)(struct ioasid_attachment *attachment);
+};
+
+/* Names the page table for the DMA of @dev with @pasid, or without any */
 struct ioasid_attachment {
 	struct ioasid *ioasid;		/* holds a reference */
 	const struct ioasid_attachment_ops *ops;
 	struct device *dev;
-	struct iommu_domain *domain;	/* NULL unless tagged */
+	unsigned int pasid;		/* on the bus, 0 (IOMMU_NO_PASID): none */
+	struct iommu_domain *domain;	/* NULL without a PASID */
 	const char *holder;
 	struct ioasid_tracker tracker;
 	struct list_head node;		/* ioasid->attachments */
 };
 
+/* For debugfs and trace events */
+static inline const char *
+ioasid_attachment_kind(const struct ioasid_attachment *attachment)
+{
+	return attachment->pasid ? "tagged" : "no_pasid";
+}
+
 struct ioasid_attachment *
-ioasid_attach_ops(struct ioasid *ioasid, struct device *dev,
-		  struct iommu_domain *domain,
-		  const struct ioasid_attachment_ops *ops, const char *holder);
+__ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
+		struct iommu_domain *domain,
+		const struct ioasid_attachment_ops *ops, const char *holder);
 
 bool ioasid_tryget(struct ioasid *ioasid);
 

@@ -143,29 +143,21 @@ static bool ioasid_park(struct ioasid *ioasid)
 	return true;
 }
 
-/* Attachments that are to be blocked together */
-struct ioasid_batch {
-	struct ioasid_attachment *attachments[IOASID_BATCH_SIZE];
-	unsigned int count;
-};
-
 static void ioasid_batch_flush(struct ioasid_batch *batch)
 {
 	if (!batch->count)
 		return;
-	batch->attachments[0]->ops->block(batch->attachments, batch->count);
+	batch->attachments[0]->ops->block(batch);
 	batch->count = 0;
 	cond_resched();
 }
 
 static void ioasid_batch_add(struct ioasid_batch *batch,
-			      struct ioasid_attachment *attachment)
+			     struct ioasid_attachment *attachment)
 {
-	if (batch->count == IOASID_BATCH_SIZE ||
-	    (batch->count && batch->attachments[0]->ops->block !=
-			      attachment->ops->block))
-		ioasid_batch_flush(batch);
 	batch->attachments[batch->count++] = attachment;
+	if (batch->count == IOASID_BATCH_SIZE)
+		ioasid_batch_flush(batch);
 }
 
 /*
@@ -503,9 +495,9 @@ EXPORT_SYMBOL_GPL(ioasid_id);
 
 /* The common part of ioasid_attach() and ioasid_attach_no_pasid() */
 struct ioasid_attachment *
-ioasid_attach_ops(struct ioasid *ioasid, struct device *dev,
-		  struct iommu_domain *domain,
-		  const struct ioasid_attachment_ops *ops, const char *holder)
+__ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
+		struct iommu_domain *domain,
+		const struct ioasid_attachment_ops *ops, const char *holder)
 {
 	struct ioasid_set *set = ioasid->set;
 	struct ioasid_attachment *attachment, *other;
@@ -517,6 +509,7 @@ ioasid_attach_ops(struct ioasid *ioasid, struct device *dev,
 
 	attachment->ops = ops;
 	attachment->dev = dev;
+	attachment->pasid = pasid;
 	attachment->domain = domain;
 	attachment->holder = holder;
 
@@ -526,7 +519,7 @@ ioasid_attach_ops(struct ioasid *ioasid, struct device *dev,
 		goto err_unlock;
 	}
 	list_for_each_entry(other, &ioasid->attachments, node) {
-		if (other->dev == dev && other->ops == ops) {
+		if (other->dev == dev && other->pasid == pasid) {
 			ret = -EEXIST;
 			goto err_unlock;
 		}

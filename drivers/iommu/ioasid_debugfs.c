@@ -120,7 +120,8 @@ static int numbers_show(struct seq_file *m, void *v)
 		   refcount_read(&ioasid->refs) - 1, ioasid->nr_attachments);
 	list_for_each_entry(attachment, &ioasid->attachments, node)
 		seq_printf(m, " %s:%s by %s", dev_name(attachment->dev),
-			   attachment->ops->name, attachment->holder);
+			   ioasid_attachment_kind(attachment),
+			   attachment->holder);
 	seq_printf(m, " set %u", ioasid->set->id);
 	if (ioasid->parked)
 		seq_printf(m, " for %lld ms",

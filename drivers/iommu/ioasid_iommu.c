@@ -10,66 +10,49 @@
 #include "ioasid-priv.h"
 #include "iommu-priv.h"
 
-/* Blocks of both kinds go down together */
-static void block_attachments(struct ioasid_attachment *const *attachments,
-			      unsigned int count)
+static int attachment_attach(struct ioasid_attachment *attachment)
 {
-	struct iommu_dev_pasid batch[IOASID_BATCH_SIZE];
-	unsigned int i;
-
-	static_assert(IOASID_BATCH_SIZE <= IOMMU_BLOCK_BATCH);
-
-	for (i = 0; i < count; i++) {
-		batch[i].dev = attachments[i]->dev;
-		/* The default has no domain of its own */
-		batch[i].pasid = attachments[i]->domain ?
-				  attachments[i]->ioasid->id : IOMMU_NO_PASID;
-	}
-	iommu_block_device_pasids(batch, count);
-}
-
-/* DMA tagged with the number goes through the domain */
-static int tagged_attach(struct ioasid_attachment *attachment)
-{
-	unsigned int id = attachment->ioasid->id;
+	struct device *dev = attachment->dev;
 	int ret;
 
-	ret = iommu_device_can_block_pasid(attachment->dev, id);
+	if (attachment->pasid == IOMMU_NO_PASID)
+		return iommu_claim_no_pasid(dev);
+
+	ret = iommu_device_can_block_pasid(dev, attachment->pasid);
 	if (ret)
 		return ret;
-	return iommu_attach_device_pasid(attachment->domain, attachment->dev,
-					 id, NULL);
+	return iommu_attach_device_pasid(attachment->domain, dev,
+					 attachment->pasid, NULL);
 }
 
-static void tagged_detach(struct ioasid_attachment *attachment)
+static void attachment_block(const struct ioasid_batch *batch)
 {
-	iommu_detach_device_pasid(attachment->domain, attachment->dev,
-				  attachment->ioasid->id);
+	struct iommu_dev_pasid dev_pasids[IOASID_BATCH_SIZE];
+	unsigned int i;
+
+	/* Cut once: what the core takes for one wait is one for the driver */
+	static_assert(IOASID_BATCH_SIZE == IOMMU_BLOCK_BATCH);
+
+	for (i = 0; i < batch->count; i++) {
+		dev_pasids[i].dev = batch->attachments[i]->dev;
+		dev_pasids[i].pasid = batch->attachments[i]->pasid;
+	}
+	iommu_block_device_pasids(dev_pasids, batch->count);
 }
 
-static const struct ioasid_attachment_ops tagged_ops = {
-	.attach = tagged_attach,
-	.block = block_attachments,
-	.detach = tagged_detach,
-	.name = "tagged",
-};
-
-/* DMA without PASID goes where it went before, and can be blocked */
-static int no_pasid_attach(struct ioasid_attachment *attachment)
+static void attachment_detach(struct ioasid_attachment *attachment)
 {
-	return iommu_claim_no_pasid(attachment->dev);
+	if (attachment->pasid == IOMMU_NO_PASID)
+		iommu_release_no_pasid(attachment->dev);
+	else
+		iommu_detach_device_pasid(attachment->domain, attachment->dev,
+					  attachment->pasid);
 }
 
-static void no_pasid_detach(struct ioasid_attachment *attachment)
-{
-	iommu_release_no_pasid(attachment->dev);
-}
-
-static const struct ioasid_attachment_ops no_pasid_ops = {
-	.attach = no_pasid_attach,
-	.block = block_attachments,
-	.detach = no_pasid_detach,
-	.name = "no_pasid",
+static const struct ioasid_attachment_ops attachment_ops = {
+	.attach = attachment_attach,
+	.block = attachment_block,
+	.detach = attachment_detach,
 };
 
 /**
@@ -101,7 +84,8 @@ struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 					struct iommu_domain *domain,
 					const char *holder)
 {
-	return ioasid_attach_ops(ioasid, dev, domain, &tagged_ops, holder);
+	return __ioasid_attach(ioasid, dev, ioasid_id(ioasid), domain,
+			       &attachment_ops, holder);
 }
 EXPORT_SYMBOL_GPL(ioasid_attach);
 
@@ -131,7 +115,8 @@ struct ioasid_attachment *ioasid_attach_no_pasid(struct ioasid *ioasid,
 						struct device *dev,
 						const char *holder)
 {
-	return ioasid_attach_ops(ioasid, dev, NULL, &no_pasid_ops, holder);
+	return __ioasid_attach(ioasid, dev, IOMMU_NO_PASID, NULL,
+			       &attachment_ops, holder);
 }
 EXPORT_SYMBOL_GPL(ioasid_attach_no_pasid);
 

@@ -36,7 +36,7 @@ struct test_hardware {
 	atomic_t batches;	/* how often it was waited for in all of that */
 	atomic_t detached;
 	atomic_t blocked_while_active;
-	atomic_t odd_batches;	/* empty, too long, or of others */
+	atomic_t odd_batches;	/* empty, or too long */
 	int error;	/* what attach returns */
 	bool slow;	/* sleeps at times, as who waits for real hardware does */
 	/* What a test does when attachments are blocked */
@@ -63,38 +63,22 @@ static int hw_attach(struct ioasid_attachment *attachment)
 	return 0;
 }
 
-static void hw_block(struct ioasid_attachment *const *attachments,
-		     unsigned int count)
+static void hw_block(const struct ioasid_batch *batch)
 {
 	unsigned int i;
 
 	if (hw.slow)
 		sleep_at_times();
 	atomic_inc(&hw.batches);
-	if (!count || count > IOASID_BATCH_SIZE)
+	if (!batch->count || batch->count > IOASID_BATCH_SIZE)
 		atomic_inc(&hw.odd_batches);
-	for (i = 0; i < count; i++) {
+	for (i = 0; i < batch->count; i++) {
 		atomic_inc(&hw.blocked);
-		if (!attachments[i]->ioasid->parked)
+		if (!batch->attachments[i]->ioasid->parked)
 			atomic_inc(&hw.blocked_while_active);
-		if (attachments[i]->ops->block != hw_block)
-			atomic_inc(&hw.odd_batches);
 	}
 	if (hw.when_blocked)
-		hw.when_blocked(hw.test, attachments[0]->ioasid->set);
-}
-
-static void other_hw_block(struct ioasid_attachment *const *attachments,
-			   unsigned int count)
-{
-	unsigned int i;
-
-	atomic_inc(&hw.batches);
-	for (i = 0; i < count; i++) {
-		atomic_inc(&hw.blocked);
-		if (attachments[i]->ops->block != other_hw_block)
-			atomic_inc(&hw.odd_batches);
-	}
+		hw.when_blocked(hw.test, batch->attachments[0]->ioasid->set);
 }
 
 static void hw_detach(struct ioasid_attachment *attachment)
@@ -108,27 +92,13 @@ static const struct ioasid_attachment_ops hw_ops = {
 	.attach = hw_attach,
 	.block = hw_block,
 	.detach = hw_detach,
-	.name = "test",
-};
-
-static const struct ioasid_attachment_ops other_hw_ops = {
-	.attach = hw_attach,
-	.block = hw_block,
-	.detach = hw_detach,
-	.name = "other test",
-};
-
-static const struct ioasid_attachment_ops other_block_ops = {
-	.attach = hw_attach,
-	.block = other_hw_block,
-	.detach = hw_detach,
-	.name = "blocked elsewhere",
 };
 
 static struct ioasid_attachment *attach(struct ioasid *ioasid,
 					struct device *dev)
 {
-	return ioasid_attach_ops(ioasid, dev, NULL, &hw_ops, "kunit");
+	return __ioasid_attach(ioasid, dev, ioasid_id(ioasid), NULL, &hw_ops,
+			       "kunit");
 }
 
 /* The core tells devices apart, and debugfs prints their names: that is all */
@@ -938,30 +908,6 @@ static void set_free_waits_once_a_batch(struct kunit *test)
 		ioasid_detach(attachment[i]);
 }
 
-static void what_is_blocked_elsewhere_is_not_in_a_batch_of_others(struct kunit *test)
-{
-	const struct ioasid_attachment_ops *ops[] = {
-		&hw_ops, &other_hw_ops, &other_block_ops, &hw_ops,
-	};
-	struct ioasid_attachment *attachment[ARRAY_SIZE(ops)];
-	struct ioasid *ioasid = must_alloc(test, test->priv);
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(ops); i++) {
-		attachment[i] = ioasid_attach_ops(ioasid, &devs[i], NULL, ops[i],
-						  "kunit");
-		KUNIT_ASSERT_FALSE(test, IS_ERR(attachment[i]));
-	}
-
-	ioasid_free(ioasid);
-	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 4);
-	/* The first two together: they are blocked in the same way */
-	KUNIT_EXPECT_EQ(test, atomic_read(&hw.batches), 3);
-	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		ioasid_detach(attachment[i]);
-	ioasid_put(ioasid);
-}
-
 /* Attachments */
 
 static void attach_holds_the_number(struct kunit *test)
@@ -1020,17 +966,21 @@ static void attach_of_the_same_device_twice_is_refused(struct kunit *test)
 	free_and_put(ioasid);
 }
 
-static void a_device_may_attach_once_in_each_way(struct kunit *test)
+static void a_device_may_attach_once_with_and_once_without_pasid(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
 	struct ioasid_attachment *a = must_attach(test, ioasid, dev_a);
 	struct ioasid_attachment *b;
 
-	b = ioasid_attach_ops(ioasid, dev_a, NULL, &other_hw_ops, "kunit");
+	b = __ioasid_attach(ioasid, dev_a, IOMMU_NO_PASID, NULL, &hw_ops, "kunit");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(b));
+	KUNIT_EXPECT_EQ(test, PTR_ERR(__ioasid_attach(ioasid, dev_a, IOMMU_NO_PASID,
+						      NULL, &hw_ops, "kunit")),
+			-EEXIST);
 	KUNIT_EXPECT_EQ(test, ioasid->nr_attachments, 2);
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.batches), 1);
 	ioasid_detach(a);
 	ioasid_detach(b);
 	ioasid_put(ioasid);
@@ -1791,13 +1741,12 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(set_free_parks_what_is_left),
 	KUNIT_CASE(no_number_is_found_once_the_first_is_blocked),
 	KUNIT_CASE_PARAM(set_free_waits_once_a_batch, block_gen_params),
-	KUNIT_CASE(what_is_blocked_elsewhere_is_not_in_a_batch_of_others),
 
 	KUNIT_CASE(attach_holds_the_number),
 	KUNIT_CASE(free_blocks_each_attachment_once),
 	KUNIT_CASE(attach_to_a_parked_number_is_refused),
 	KUNIT_CASE(attach_of_the_same_device_twice_is_refused),
-	KUNIT_CASE(a_device_may_attach_once_in_each_way),
+	KUNIT_CASE(a_device_may_attach_once_with_and_once_without_pasid),
 	KUNIT_CASE(a_device_may_attach_to_several_numbers),
 	KUNIT_CASE(a_failed_attach_leaves_no_trace),
 #ifdef CONFIG_IOMMU_API

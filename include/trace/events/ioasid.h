@@ -61,7 +61,7 @@ DECLARE_EVENT_CLASS(ioasid_attachment,
 		__field(unsigned int, set)
 		__field(bool, parked)
 		__string(dev, dev_name(attachment->dev))
-		__string(kind, attachment->ops->name)
+		__string(kind, ioasid_attachment_kind(attachment))
 		__string(holder, attachment->holder)
 	),
 	TP_fast_assign(

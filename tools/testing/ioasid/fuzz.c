@@ -75,20 +75,19 @@ static int hw_attach(struct ioasid_attachment *attachment)
 	return 0;
 }
 
-static void hw_block(struct ioasid_attachment *const *attachments,
-		     unsigned int count)
+static void hw_block(const struct ioasid_batch *batch)
 {
 	struct task *me = current;
 	unsigned int i;
 
-	if (!count || count > IOASID_BATCH_SIZE)
-		shim_bug("a batch of %u attachments", count);
+	if (!batch->count || batch->count > IOASID_BATCH_SIZE)
+		shim_bug("a batch of %u attachments", batch->count);
 	me->batches++;
-	for (i = 0; i < count; i++) {
+	for (i = 0; i < batch->count; i++) {
 		me->blocked++;
-		if (!attachments[i]->ioasid->parked)
+		if (!batch->attachments[i]->ioasid->parked)
 			shim_bug("block of an active number");
-		hw_move(attachments[i], ATTACHED, ATTACHED, BLOCKED);
+		hw_move(batch->attachments[i], ATTACHED, ATTACHED, BLOCKED);
 	}
 }
 
@@ -101,7 +100,6 @@ static const struct ioasid_attachment_ops hw_ops = {
 	.attach = hw_attach,
 	.block = hw_block,
 	.detach = hw_detach,
-	.name = "fuzz",
 };
 
 /* --- the handles of each task, and what was done */
@@ -182,8 +180,9 @@ static void print_op(const struct op *op, const struct result *r)
 		fprintf(stderr, "number@%u, to number@%u", op->number, op->to);
 		break;
 	case ATTACH:
-		fprintf(stderr, "number@%u, dev%u%s, to attachment@%u",
-			op->number, op->dev, op->dev_fails ? " that fails" : "",
+		fprintf(stderr, "number@%u, dev%u%s%s, to attachment@%u",
+			op->number, op->dev / 2,
+			op->dev % 2 ? " without PASID" : "", op->dev_fails ? " that fails" : "",
 			op->attachment);
 		break;
 	case DETACH:
@@ -416,10 +415,11 @@ static void call(const struct op *op, struct result *r)
 		break;
 	case ATTACH:
 		h = op->dev_fails ? &hw_fails : &hw[op->bank][op->attachment];
-		attachment = ioasid_attach_ops(*number,
-					       (struct device *)&devices[op->dev],
-					       (struct iommu_domain *)h, &hw_ops,
-					       "fuzz");
+		attachment = __ioasid_attach(*number,
+					     (struct device *)&devices[op->dev / 2],
+					     op->dev % 2 ? 0 : ioasid_id(*number),
+					     (struct iommu_domain *)h, &hw_ops,
+					     "fuzz");
 		b->attachment[op->attachment] = unless_error(attachment, r);
 		break;
 	case DETACH:
@@ -661,7 +661,7 @@ static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
 	op->number = (in[1] >> 4 & 3) % BANK_NUMBERS;
 	op->to = (in[1] >> 6) % BANK_NUMBERS;
 	op->attachment = in[1] >> 6 & 1;
-	op->dev = arg & 1;
+	op->dev = arg & 3;
 	op->dev_fails = (how & 0x60) == 0x60;
 	op->from = (arg & 3) % BANKS;
 	op->min = PICK(ids, arg);

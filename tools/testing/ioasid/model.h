@@ -34,7 +34,7 @@ struct op {
 	u8 number;		/* which number of the bank */
 	u8 to;			/* where what is found goes */
 	u8 attachment;
-	u8 dev;
+	u8 dev;			/* a device, and whether with or without PASID */
 	u8 from;		/* the bank whose set is joined */
 	u8 fresh;		/* what a new set or number is to the model */
 	bool charged;

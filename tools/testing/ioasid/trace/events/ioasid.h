@@ -15,7 +15,7 @@ static inline void trace_ioasid(const struct ioasid *ioasid)
 static inline void trace_attachment(const struct ioasid_attachment *attachment)
 {
 	trace_ioasid(attachment->ioasid);
-	READ_ONCE(*attachment->ops->name);
+	READ_ONCE(attachment->pasid);
 	READ_ONCE(*attachment->holder);
 }
 
