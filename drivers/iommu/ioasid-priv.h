@@ -118,6 +118,17 @@ __ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
 		struct iommu_domain *domain,
 		const struct ioasid_attachment_ops *ops, const char *holder);
 
+struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged);
+void ioasid_set_free(struct ioasid_set *set);
+struct ioasid_set *ioasid_set_get(struct ioasid_set *set);
+void ioasid_set_put(struct ioasid_set *set);
+
+struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
+			    unsigned int max);
+void ioasid_publish(struct ioasid *ioasid);
+void ioasid_free(struct ioasid *ioasid);
+struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id);
+struct ioasid *ioasid_get(struct ioasid *ioasid);
 bool ioasid_tryget(struct ioasid *ioasid);
 
 struct ioasid_set_counts {

@@ -40,7 +40,6 @@ struct ioasid_set *ioasid_set_get(struct ioasid_set *set)
 	refcount_inc(&set->refs);
 	return set;
 }
-EXPORT_SYMBOL_GPL(ioasid_set_get);
 
 /**
  * ioasid_set_put() - Put a reference to a set
@@ -63,7 +62,6 @@ void ioasid_set_put(struct ioasid_set *set)
 	xa_destroy(&set->numbers);
 	kfree_rcu(set, rcu);
 }
-EXPORT_SYMBOL_GPL(ioasid_set_put);
 
 /**
  * ioasid_set_alloc() - Create an empty set of numbers
@@ -107,7 +105,6 @@ struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged)
 	}
 	return set;
 }
-EXPORT_SYMBOL_GPL(ioasid_set_alloc);
 
 /* A reference for who found the number, unless the last one is put already */
 bool ioasid_tryget(struct ioasid *ioasid)
@@ -230,7 +227,6 @@ void ioasid_set_free(struct ioasid_set *set)
 	ioasid_put_owners(&parked);
 	ioasid_set_put(set);
 }
-EXPORT_SYMBOL_GPL(ioasid_set_free);
 
 static int ioasid_charge(struct ioasid *ioasid)
 {
@@ -401,7 +397,6 @@ void ioasid_free(struct ioasid *ioasid)
 
 	ioasid_put_owners(&parked);
 }
-EXPORT_SYMBOL_GPL(ioasid_free);
 
 /**
  * ioasid_find() - Take a reference by number
@@ -424,7 +419,6 @@ struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id)
 	rcu_read_unlock();
 	return ioasid;
 }
-EXPORT_SYMBOL_GPL(ioasid_find);
 
 /**
  * ioasid_get() - Take a reference from a reference
@@ -439,7 +433,6 @@ struct ioasid *ioasid_get(struct ioasid *ioasid)
 	trace_ioasid_get(ioasid);
 	return ioasid;
 }
-EXPORT_SYMBOL_GPL(ioasid_get);
 
 static void ioasid_recycle(struct ioasid *ioasid)
 {

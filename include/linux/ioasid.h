@@ -14,7 +14,6 @@
 struct device;
 struct ioasid;
 struct ioasid_attachment;
-struct ioasid_set;
 struct iommu_domain;
 struct ref_tracker;
 
@@ -22,17 +21,8 @@ struct ref_tracker;
 #define IOASID_MIN	1U		/* 0 is the DMA without PASID */
 #define IOASID_MAX	(BIT(IOASID_BITS) - 1)
 
-struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged);
-void ioasid_set_free(struct ioasid_set *set);
-struct ioasid_set *ioasid_set_get(struct ioasid_set *set);
-void ioasid_set_put(struct ioasid_set *set);
+/* What holders need. Owners are in drivers/iommu, see ioasid-priv.h. */
 
-struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
-			    unsigned int max);
-void ioasid_publish(struct ioasid *ioasid);
-void ioasid_free(struct ioasid *ioasid);
-struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id);
-struct ioasid *ioasid_get(struct ioasid *ioasid);
 void ioasid_put(struct ioasid *ioasid);
 unsigned int ioasid_id(const struct ioasid *ioasid);
 

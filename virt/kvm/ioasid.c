@@ -282,7 +282,6 @@ int kvm_ioasid_to_host(struct kvm *kvm, u32 guest)
 	entry = map ? xa_load(&map->guests, guest) : NULL;
 	return entry ? ioasid_id(entry->ioasid) : -ENOENT;
 }
-EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_ioasid_to_host);
 
 int kvm_ioasid_ops_init(void)
 {
