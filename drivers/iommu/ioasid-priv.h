@@ -120,7 +120,6 @@ __ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
 
 struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged);
 void ioasid_set_free(struct ioasid_set *set);
-struct ioasid_set *ioasid_set_get(struct ioasid_set *set);
 void ioasid_set_put(struct ioasid_set *set);
 
 struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,

@@ -29,19 +29,6 @@ DEFINE_XARRAY_FLAGS(ioasid_sets, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ |
 static DEFINE_IDA(ioasid_ida);
 
 /**
- * ioasid_set_get() - Take a reference to a set from a reference
- * @set: The set. The caller has a reference, or has not freed it yet.
- *
- * Context: Any context. Takes no lock.
- * Return: @set.
- */
-struct ioasid_set *ioasid_set_get(struct ioasid_set *set)
-{
-	refcount_inc(&set->refs);
-	return set;
-}
-
-/**
  * ioasid_set_put() - Put a reference to a set
  * @set: The set.
  *
@@ -335,7 +322,7 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 	set->nr_pending--;
 	set->nr_active++;
 	xa_unlock_irq(&set->numbers);
-	ioasid_set_get(set);
+	refcount_inc(&set->refs);
 	trace_ioasid_alloc(ioasid);
 	return ioasid;
 

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What attachments do to the hardware, through the IOMMU subsystem; and the
- * kernel's own numbers (SVA, idxd).
+ * What attachments do to the hardware, through the IOMMU subsystem.
  */
 #include <linux/export.h>
-#include <linux/init.h>
 #include <linux/iommu.h>
 
 #include "ioasid-priv.h"
@@ -119,74 +117,3 @@ struct ioasid_attachment *ioasid_attach_no_pasid(struct ioasid *ioasid,
 			       &attachment_ops, holder);
 }
 EXPORT_SYMBOL_GPL(ioasid_attach_no_pasid);
-
-/*
- * The numbers that the kernel gives to itself. Their users attach and detach
- * domains themselves, and are done before they put a number.
- */
-static struct ioasid_set *global_set;
-
-/*
- * A number for the kernel's own use, with one reference for the caller to put,
- * when no DMA uses it any more; or ERR_PTR(). Not freed by anybody.
- */
-struct ioasid *iommu_alloc_global_ioasid(struct device *dev)
-{
-	struct ioasid *ioasid;
-
-	/* max_pasids == 0 means that the device does not support PASID */
-	if (dev->iommu->max_pasids <= IOMMU_FIRST_GLOBAL_PASID)
-		return ERR_PTR(-ENOSPC);
-
-	ioasid = ioasid_alloc(global_set, IOMMU_FIRST_GLOBAL_PASID,
-			      min(dev->iommu->max_pasids - 1, IOASID_MAX));
-	if (!IS_ERR(ioasid))
-		ioasid_publish(ioasid);
-	return ioasid;
-}
-
-/**
- * iommu_alloc_global_pasid() - Allocate a number for the kernel's own use
- * @dev: The device that is to use it.
- *
- * Context: Process context. May sleep.
- * Return: The number, for iommu_free_global_pasid(), or %IOMMU_PASID_INVALID.
- */
-ioasid_t iommu_alloc_global_pasid(struct device *dev)
-{
-	struct ioasid *ioasid = iommu_alloc_global_ioasid(dev);
-
-	return IS_ERR(ioasid) ? IOMMU_PASID_INVALID : ioasid_id(ioasid);
-}
-EXPORT_SYMBOL_GPL(iommu_alloc_global_pasid);
-
-/**
- * iommu_free_global_pasid() - Give a number back
- * @pasid: The number, of iommu_alloc_global_pasid(). No DMA uses it any more.
- *
- * Context: Any context but NMI.
- */
-void iommu_free_global_pasid(ioasid_t pasid)
-{
-	struct ioasid *ioasid;
-
-	if (WARN_ON(pasid == IOMMU_PASID_INVALID))
-		return;
-
-	ioasid = ioasid_find(global_set, pasid);
-	if (WARN_ON(!ioasid))
-		return;
-
-	/* The one just taken, and the one of iommu_alloc_global_pasid() */
-	ioasid_put(ioasid);
-	ioasid_put(ioasid);
-}
-EXPORT_SYMBOL_GPL(iommu_free_global_pasid);
-
-static int __init ioasid_iommu_init(void)
-{
-	global_set = ioasid_set_alloc(UINT_MAX, false);
-	/* So early in the boot there is memory, or no boot */
-	return PTR_ERR_OR_ZERO(global_set);
-}
-core_initcall(ioasid_iommu_init);

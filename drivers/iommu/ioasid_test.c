@@ -233,6 +233,13 @@ static struct ioasid_set *must_have_charged_set(struct kunit *test,
 	return set;
 }
 
+/* As debugfs does, to look at a set after its end */
+static struct ioasid_set *keep(struct ioasid_set *set)
+{
+	refcount_inc(&set->refs);
+	return set;
+}
+
 /* As an owner and a holder: with a reference besides the owner's */
 static struct ioasid *alloc(struct ioasid_set *set, unsigned int min,
 			    unsigned int max)
@@ -297,7 +304,7 @@ static bool is_taken(struct kunit *test, unsigned int id)
 
 static void a_set_is_listed_until_the_last_put(struct kunit *test)
 {
-	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
+	struct ioasid_set *set = keep(must_have_set(test, 1));
 	u32 id = set->id;
 
 	ioasid_set_free(set);
@@ -313,7 +320,7 @@ static void a_set_is_listed_until_the_last_put(struct kunit *test)
 
 static void the_last_put_of_a_set_may_come_with_interrupts_off(struct kunit *test)
 {
-	struct ioasid_set *set = ioasid_set_get(must_have_set(test, 1));
+	struct ioasid_set *set = keep(must_have_set(test, 1));
 	unsigned long flags;
 
 	ioasid_set_free(set);
@@ -1663,7 +1670,7 @@ static void turn_to_free_the_set(struct racer *racer)
 		if (ioasid)
 			ioasid_put(ioasid);
 	}
-	ioasid_set_get(set);
+	keep(set);
 	schedule_timeout_uninterruptible(1);
 	ioasid_set_free(set);
 	RACE_EXPECT(race, !count(set).active);

@@ -367,14 +367,17 @@ static void call(const struct op *op, struct result *r)
 		b->set[0] = NULL;
 		break;
 	case SET_GET:
-		b->set[op->to] = ioasid_set_get(set);
+		refcount_inc(&set->refs);
+		b->set[op->to] = set;
 		break;
 	case SET_PUT:
 		ioasid_set_put(b->set[op->to]);
 		b->set[op->to] = NULL;
 		break;
 	case SET_JOIN:
-		b->set[op->to] = ioasid_set_get(banks[op->from].set[0]);
+		set = banks[op->from].set[0];
+		refcount_inc(&set->refs);
+		b->set[op->to] = set;
 		break;
 	case ALLOC:
 		ioasid = unless_error(ioasid_alloc(set, op->min, op->max), r);
