@@ -18,8 +18,8 @@ struct seq_file;
 extern struct xarray ioasid_sets;
 
 /*
- * Lifetime: one reference is the creator's until ioasid_set_free(), one is each
- * number's until it is recycled. The memory stays for an RCU grace period, for
+ * Lifetime: the creator has one reference until ioasid_set_free(), each IOASID
+ * has one until it is recycled. The memory stays for an RCU grace period, for
  * debugfs.
  */
 struct ioasid_set {
@@ -27,14 +27,14 @@ struct ioasid_set {
 	u32 id;
 	bool charged;			/* to a misc cgroup, see ioasid_charge() */
 	/*
-	 * Orders attach, detach and park of the set's numbers. Taken in
+	 * Orders attach, detach and park of the set's IOASIDs. Taken in
 	 * process context, outside iommu_group::mutex and the locks of the
 	 * xarrays.
 	 */
 	struct mutex lock;
 
 	/* From here to quota: under its lock, with interrupts off */
-	struct xarray numbers;
+	struct xarray ioasids;		/* by id, reserved until published */
 #define IOASID_ACTIVE	XA_MARK_0
 	unsigned int nr_pending;	/* being allocated */
 	unsigned int nr_active;
@@ -46,9 +46,9 @@ struct ioasid_set {
 };
 
 /*
- * Lifetime: the owner has one reference until the number is parked, each holder
- * has those that it took, each attachment has one. At zero the number is
- * recycled; the memory stays for an RCU grace period, for ioasid_find().
+ * Lifetime: the owner has one reference until the IOASID is parked, each holder
+ * has those that it took, each attachment has one. At zero the id is recycled;
+ * the memory stays for an RCU grace period, for ioasid_find().
  */
 struct ioasid {
 	refcount_t refs;
@@ -56,7 +56,7 @@ struct ioasid {
 	struct ioasid_set *set;
 	/*
 	 * ACTIVE -> PARKED, never back. Written under set->lock and the lock of
-	 * set->numbers, read under either or, by ioasid_find(), under none.
+	 * set->ioasids, read under either or, by ioasid_find(), under none.
 	 */
 	bool parked;
 	ktime_t parked_at;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Numbers that tag DMA (PASIDs), their sets, references and states.
+ * IOASIDs: reference-counted PASIDs, their sets and states.
  *
  *	alloc --> ACTIVE -- free --> PARKED -- last put --> recycled
  *
- * Free blocks the DMA and parks the number. It tells nobody: holders put their
+ * Free blocks the DMA and parks the IOASID. It tells nobody: holders put their
  * references when their own life cycle says so, and the last put recycles the
- * number. An attachment holds a reference, so at zero there is none, and
- * recycling has no hardware work to do.
+ * id. An attachment holds a reference, so at zero there is none, and recycling
+ * has no hardware work to do.
  *
  * This file knows no IOMMU: what attach, block and detach do to the hardware is
- * in the attachment's ops (ioasid_iommu.c).
+ * in the attachment's ops. The first half of attach is in ioasid_iommu.c, where
+ * the ops are.
  */
 #include <linux/export.h>
 #include <linux/idr.h>
@@ -45,13 +46,13 @@ void ioasid_set_put(struct ioasid_set *set)
 	xa_lock_irqsave(&ioasid_sets, flags);
 	__xa_erase(&ioasid_sets, set->id);
 	xa_unlock_irqrestore(&ioasid_sets, flags);
-	/* Nodes that an allocation made before it found no memory for the rest */
-	xa_destroy(&set->numbers);
+	/* Nodes of an ioasid_alloc() that then failed with -ENOMEM */
+	xa_destroy(&set->ioasids);
 	kfree_rcu(set, rcu);
 }
 
 /**
- * ioasid_set_alloc() - Create an empty set of numbers
+ * ioasid_set_alloc() - Create an empty set of IOASIDs
  * @quota: How many IOASIDs the set may have at a time, parked ones included.
  * @charged: Whether each counts in the misc cgroup of the task that allocates
  *           it.
@@ -75,11 +76,11 @@ struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged)
 
 	refcount_set(&set->refs, 1);
 	mutex_init(&set->lock);
-	xa_init_flags(&set->numbers, XA_FLAGS_LOCK_IRQ | XA_FLAGS_ACCOUNT);
+	xa_init_flags(&set->ioasids, XA_FLAGS_LOCK_IRQ | XA_FLAGS_ACCOUNT);
 	set->quota = quota;
 	set->charged = charged;
 
-	/* Not reused soon, so that a set is not taken for another in debugfs */
+	/* Cyclic, so that a set is not mistaken for an earlier one in debugfs */
 	xa_lock_irq(&ioasid_sets);
 	ret = __xa_alloc_cyclic(&ioasid_sets, &set->id, NULL, xa_limit_31b,
 				&next, GFP_KERNEL);
@@ -93,7 +94,7 @@ struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged)
 	return set;
 }
 
-/* A reference for who found the number, unless the last one is put already */
+/* Take a reference unless the refcount has already dropped to zero */
 bool ioasid_tryget(struct ioasid *ioasid)
 {
 	if (!refcount_inc_not_zero(&ioasid->refs))
@@ -103,8 +104,8 @@ bool ioasid_tryget(struct ioasid *ioasid)
 }
 
 /*
- * ACTIVE -> PARKED, but for the hardware. Returns whether this call made the
- * transition: the owner's reference is then the caller's to put.
+ * ACTIVE -> PARKED, except for the hardware. Returns true if this call made the
+ * transition: the caller then puts the owner's reference.
  */
 static bool ioasid_park(struct ioasid *ioasid)
 {
@@ -117,13 +118,13 @@ static bool ioasid_park(struct ioasid *ioasid)
 
 	trace_ioasid_free(ioasid);
 	ioasid->parked_at = ktime_get();
-	xa_lock_irq(&set->numbers);
+	xa_lock_irq(&set->ioasids);
 	WRITE_ONCE(ioasid->parked, true);
-	__xa_clear_mark(&set->numbers, ioasid->id, IOASID_ACTIVE);
+	__xa_clear_mark(&set->ioasids, ioasid->id, IOASID_ACTIVE);
 	set->nr_active--;
 	set->nr_parked++;
 	set->nr_parks++;
-	xa_unlock_irq(&set->numbers);
+	xa_unlock_irq(&set->ioasids);
 	return true;
 }
 
@@ -145,8 +146,8 @@ static void ioasid_batch_add(struct ioasid_batch *batch,
 }
 
 /*
- * Blocks the DMA of numbers that are all parked already, so that none is found
- * any more once the first is blocked. set->lock keeps the attachments in place.
+ * Blocks the DMA of IOASIDs that are all PARKED already: none can be found once
+ * the first is blocked. set->lock keeps the attachments in place.
  */
 static void ioasid_block_all(struct ioasid_set *set, struct list_head *parked)
 {
@@ -168,7 +169,7 @@ static void ioasid_block_all(struct ioasid_set *set, struct list_head *parked)
 	}
 }
 
-/* Each may be the last reference: the list is gone after */
+/* Each put may be the last, so the list is not valid afterwards */
 static void ioasid_put_owners(struct list_head *parked)
 {
 	struct ioasid *ioasid, *next;
@@ -198,12 +199,12 @@ void ioasid_set_free(struct ioasid_set *set)
 	LIST_HEAD(parked);
 
 	mutex_lock(&set->lock);
-	xa_lock_irq(&set->numbers);
+	xa_lock_irq(&set->ioasids);
 	set->freed = true;
-	xa_unlock_irq(&set->numbers);
+	xa_unlock_irq(&set->ioasids);
 
 	/* The owner's reference keeps each until it is parked, under set->lock */
-	xa_for_each_marked(&set->numbers, id, ioasid, IOASID_ACTIVE) {
+	xa_for_each_marked(&set->ioasids, id, ioasid, IOASID_ACTIVE) {
 		if (ioasid_park(ioasid))
 			list_add_tail(&ioasid->park_node, &parked);
 		cond_resched();
@@ -244,20 +245,20 @@ static int ioasid_reserve_quota(struct ioasid_set *set)
 {
 	int ret = 0;
 
-	xa_lock_irq(&set->numbers);
+	xa_lock_irq(&set->ioasids);
 	if (set->nr_active + set->nr_parked + set->nr_pending >= set->quota)
 		ret = -EDQUOT;
 	else
 		set->nr_pending++;
-	xa_unlock_irq(&set->numbers);
+	xa_unlock_irq(&set->ioasids);
 	return ret;
 }
 
 static void ioasid_unreserve_quota(struct ioasid_set *set)
 {
-	xa_lock_irq(&set->numbers);
+	xa_lock_irq(&set->ioasids);
 	set->nr_pending--;
-	xa_unlock_irq(&set->numbers);
+	xa_unlock_irq(&set->ioasids);
 }
 
 /**
@@ -314,14 +315,14 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 		goto err_uncharge;
 	ioasid->id = ret;
 	/* ioasid_publish() cannot fail */
-	ret = xa_reserve_irq(&set->numbers, ioasid->id, GFP_KERNEL_ACCOUNT);
+	ret = xa_reserve_irq(&set->ioasids, ioasid->id, GFP_KERNEL_ACCOUNT);
 	if (ret)
 		goto err_id;
 
-	xa_lock_irq(&set->numbers);
+	xa_lock_irq(&set->ioasids);
 	set->nr_pending--;
 	set->nr_active++;
-	xa_unlock_irq(&set->numbers);
+	xa_unlock_irq(&set->ioasids);
 	refcount_inc(&set->refs);
 	trace_ioasid_alloc(ioasid);
 	return ioasid;
@@ -354,17 +355,17 @@ void ioasid_publish(struct ioasid *ioasid)
 {
 	struct ioasid_set *set = ioasid->set;
 
-	xa_lock_irq(&set->numbers);
-	__xa_store(&set->numbers, ioasid->id, ioasid, 0);
-	__xa_set_mark(&set->numbers, ioasid->id, IOASID_ACTIVE);
-	xa_unlock_irq(&set->numbers);
+	xa_lock_irq(&set->ioasids);
+	__xa_store(&set->ioasids, ioasid->id, ioasid, 0);
+	__xa_set_mark(&set->ioasids, ioasid->id, IOASID_ACTIVE);
+	xa_unlock_irq(&set->ioasids);
 }
 
 /**
- * ioasid_free() - Block the DMA of a number and park it
- * @ioasid: The number. The caller has a reference.
+ * ioasid_free() - Block the DMA of an IOASID and park it
+ * @ioasid: The IOASID. The caller has a reference.
  *
- * When this returns, no DMA through the number's attachments reaches memory,
+ * When this returns, no DMA through the attachments of @ioasid reaches memory,
  * and none of its faults is reported. ACTIVE -> PARKED, and the owner's
  * reference is put. Freeing twice is harmless.
  *
@@ -386,21 +387,20 @@ void ioasid_free(struct ioasid *ioasid)
 }
 
 /**
- * ioasid_find() - Take a reference by number
- * @set: The set to look in. The caller has a reference, or has not freed it
- *       yet.
- * @id: The number.
+ * ioasid_find() - Take a reference by id
+ * @set: The set to look in. The caller has not freed it yet.
+ * @id: The id, any value.
  *
  * Context: Any context. Takes no lock.
- * Return: The number, with a reference for the caller to put; NULL if it is not
- * an active number of @set.
+ * Return: The IOASID, with a reference for the caller to put; NULL if no ACTIVE
+ * IOASID of @set has the id.
  */
 struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id)
 {
 	struct ioasid *ioasid;
 
 	rcu_read_lock();
-	ioasid = xa_load(&set->numbers, id);
+	ioasid = xa_load(&set->ioasids, id);
 	if (ioasid && (READ_ONCE(ioasid->parked) || !ioasid_tryget(ioasid)))
 		ioasid = NULL;
 	rcu_read_unlock();
@@ -409,7 +409,7 @@ struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id)
 
 /**
  * ioasid_get() - Take a reference from a reference
- * @ioasid: The number, active or parked. The caller has a reference.
+ * @ioasid: The IOASID, active or parked. The caller has a reference.
  *
  * Context: Any context. Takes no lock.
  * Return: @ioasid.
@@ -426,14 +426,14 @@ static void ioasid_recycle(struct ioasid *ioasid)
 	struct ioasid_set *set = ioasid->set;
 	unsigned long flags;
 
-	xa_lock_irqsave(&set->numbers, flags);
-	__xa_erase(&set->numbers, ioasid->id);
+	xa_lock_irqsave(&set->ioasids, flags);
+	__xa_erase(&set->ioasids, ioasid->id);
 	/* Still ACTIVE if the owner put its reference instead of freeing it */
 	if (ioasid->parked)
 		set->nr_parked--;
 	else
 		set->nr_active--;
-	xa_unlock_irqrestore(&set->numbers, flags);
+	xa_unlock_irqrestore(&set->ioasids, flags);
 
 	trace_ioasid_recycle(ioasid);
 	ida_free(&ioasid_ida, ioasid->id);
@@ -445,9 +445,9 @@ static void ioasid_recycle(struct ioasid *ioasid)
 
 /**
  * ioasid_put() - Put a reference
- * @ioasid: The number, active or parked.
+ * @ioasid: The IOASID, active or parked.
  *
- * The last put recycles the number: it may be allocated again at once.
+ * The last put recycles the id: it may be allocated again at once.
  *
  * Context: Any context but NMI. Takes no lock unless it is the last put, spin
  * locks with interrupts off then.
@@ -461,8 +461,8 @@ void ioasid_put(struct ioasid *ioasid)
 EXPORT_SYMBOL_GPL(ioasid_put);
 
 /**
- * ioasid_id() - The number itself
- * @ioasid: The number. The caller has a reference.
+ * ioasid_id() - The id of an IOASID
+ * @ioasid: The IOASID. The caller has a reference.
  *
  * Context: Any context.
  * Return: %IOASID_MIN to %IOASID_MAX.
@@ -517,7 +517,7 @@ __ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
 	return attachment;
 
 err_put:
-	/* Not the last one, the caller has another */
+	/* Not the last put: the caller has a reference */
 	ioasid_put(ioasid);
 err_unlock:
 	mutex_unlock(&set->lock);
@@ -527,13 +527,13 @@ err_unlock:
 
 /**
  * ioasid_detach() - End an attachment
- * @attachment: The attachment, of a number active or parked. It is gone after.
+ * @attachment: The attachment; freed by this call. Its IOASID may be active or
+ *              parked.
  *
- * A tagged attachment: DMA with the number is not translated any more. Of a
- * device that goes on with it faults are reported, parked or not: stop the
- * device first. A default attachment of an active number: the device's DMA
- * goes on as before the attach. Of a parked one: it stays blocked and quiet
- * until the device's group is given another domain.
+ * With a PASID: DMA with that PASID is not translated any more, and its faults
+ * are reported, parked or not: stop the device first. Without a PASID: the DMA
+ * of an active IOASID goes on as before the attach. That of a parked one stays
+ * blocked and quiet until the device's group is given another domain.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep.
@@ -556,21 +556,21 @@ void ioasid_detach(struct ioasid_attachment *attachment)
 }
 EXPORT_SYMBOL_GPL(ioasid_detach);
 
-/* How many numbers the set has and may have, for its owner */
+/* How many IOASIDs the set has and may have, for its owner */
 void ioasid_set_count(struct ioasid_set *set, struct ioasid_set_counts *counts)
 {
-	xa_lock_irq(&set->numbers);
+	xa_lock_irq(&set->ioasids);
 	counts->quota = set->quota;
 	counts->active = set->nr_active;
 	counts->parked = set->nr_parked;
 	counts->parks = set->nr_parks;
 	counts->freed = set->freed;
-	xa_unlock_irq(&set->numbers);
+	xa_unlock_irq(&set->ioasids);
 }
 
 /*
- * The status of a number, for its owner: unlike ioasid_find(), a parked one is
- * found too. -ENOENT: not a number of @set.
+ * The status of an IOASID, for its owner. Unlike ioasid_find(), also finds a
+ * PARKED one. -ENOENT: no IOASID of @set has the id.
  */
 int ioasid_query(struct ioasid_set *set, unsigned int id,
 		 struct ioasid_status *status)
@@ -580,12 +580,12 @@ int ioasid_query(struct ioasid_set *set, unsigned int id,
 
 	mutex_lock(&set->lock);
 	rcu_read_lock();
-	ioasid = xa_load(&set->numbers, id);
+	ioasid = xa_load(&set->ioasids, id);
 	if (ioasid) {
 		status->parked = ioasid->parked;
 		status->references = refcount_read(&ioasid->refs);
 		status->attachments = ioasid->nr_attachments;
-		/* Zero: its last put is about to take it out, it is as good as gone */
+		/* At zero the last put is about to erase it */
 		if (status->references)
 			ret = 0;
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * debugfs iommu/ioasid/: a line for each set, and for each number with who
- * holds it.
+ * debugfs iommu/ioasid/: a line for each set, and one for each IOASID with its
+ * holders.
  */
 #include <linux/debugfs.h>
 #include <linux/device.h>
@@ -68,11 +68,11 @@ static const struct seq_operations sets_sops = {
 };
 DEFINE_SEQ_ATTRIBUTE(sets);
 
-/* A position: the set's id above, the number below */
+/* A position: the id of the set above, that of the IOASID below */
 #define POS(set, id)	((loff_t)(set) << IOASID_BITS | (id))
 
-/* The first number from *pos on, with a reference, and so is its set */
-static void *numbers_start(struct seq_file *m, loff_t *pos)
+/* The first IOASID from *pos on, with a reference */
+static void *ioasids_start(struct seq_file *m, loff_t *pos)
 {
 	struct ioasid *ioasid = NULL;
 	struct ioasid_set *set;
@@ -81,12 +81,12 @@ static void *numbers_start(struct seq_file *m, loff_t *pos)
 	while ((set = set_from(*pos >> IOASID_BITS))) {
 		id = set->id == *pos >> IOASID_BITS ? *pos & IOASID_MAX : 0;
 		rcu_read_lock();
-		xa_for_each_start(&set->numbers, id, ioasid, id)
+		xa_for_each_start(&set->ioasids, id, ioasid, id)
 			if (ioasid_tryget(ioasid))
 				break;
 		rcu_read_unlock();
 		*pos = ioasid ? POS(set->id, ioasid->id) : POS(set->id + 1, 0);
-		/* A number keeps its set */
+		/* An IOASID keeps its set */
 		ioasid_set_put(set);
 		if (ioasid)
 			break;
@@ -95,26 +95,26 @@ static void *numbers_start(struct seq_file *m, loff_t *pos)
 	return ioasid;
 }
 
-static void *numbers_next(struct seq_file *m, void *v, loff_t *pos)
+static void *ioasids_next(struct seq_file *m, void *v, loff_t *pos)
 {
 	ioasid_put(v);
 	++*pos;
-	return numbers_start(m, pos);
+	return ioasids_start(m, pos);
 }
 
-static void numbers_stop(struct seq_file *m, void *v)
+static void ioasids_stop(struct seq_file *m, void *v)
 {
 	if (v)
 		ioasid_put(v);
 }
 
-static int numbers_show(struct seq_file *m, void *v)
+static int ioasids_show(struct seq_file *m, void *v)
 {
 	struct ioasid_attachment *attachment;
 	struct ioasid *ioasid = v;
 
 	mutex_lock(&ioasid->set->lock);
-	/* Without the reference that numbers_start() took */
+	/* Without the reference that ioasids_start() took */
 	seq_printf(m, "%u %s refs %u attachments %u", ioasid->id,
 		   ioasid->parked ? "parked" : "active",
 		   refcount_read(&ioasid->refs) - 1, ioasid->nr_attachments);
@@ -132,13 +132,13 @@ static int numbers_show(struct seq_file *m, void *v)
 	return 0;
 }
 
-static const struct seq_operations numbers_sops = {
-	.start = numbers_start,
-	.next = numbers_next,
-	.stop = numbers_stop,
-	.show = numbers_show,
+static const struct seq_operations ioasids_sops = {
+	.start = ioasids_start,
+	.next = ioasids_next,
+	.stop = ioasids_stop,
+	.show = ioasids_show,
 };
-DEFINE_SEQ_ATTRIBUTE(numbers);
+DEFINE_SEQ_ATTRIBUTE(ioasids);
 
 static int __init ioasid_debugfs_init(void)
 {
@@ -147,7 +147,7 @@ static int __init ioasid_debugfs_init(void)
 	iommu_debugfs_setup();
 	dir = debugfs_create_dir("ioasid", iommu_debugfs_dir);
 	debugfs_create_file("sets", 0400, dir, NULL, &sets_fops);
-	debugfs_create_file("numbers", 0400, dir, NULL, &numbers_fops);
+	debugfs_create_file("ioasids", 0400, dir, NULL, &ioasids_fops);
 	return 0;
 }
 late_initcall(ioasid_debugfs_init);

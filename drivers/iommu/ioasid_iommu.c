@@ -54,13 +54,13 @@ static const struct ioasid_attachment_ops attachment_ops = {
 };
 
 /**
- * ioasid_attach() - Let DMA tagged with a number through a domain
- * @ioasid: The number. The caller has a reference.
- * @dev: The device, whose DMA the caller owns: alone in its group, and there
- *       until ioasid_detach(), and awake: with ATS it has to answer when the
- *       DMA is blocked. So is the domain of its group: with another one the
- *       driver may turn ATS on or off.
- * @domain: The domain, which outlives the attachment.
+ * ioasid_attach() - Translate DMA that has an IOASID's id as its PASID
+ * @ioasid: The IOASID. The caller has a reference.
+ * @dev: The device. The caller is its DMA owner. It is alone in its group, and
+ *       until ioasid_detach() it stays, is awake (with ATS it has to answer when
+ *       the DMA is blocked), and its group keeps the domain: with another one
+ *       the driver may turn ATS on or off.
+ * @domain: The page table, which outlives the attachment.
  * @holder: Who attaches, for debugfs. The string outlives the attachment.
  *
  * The attachment holds a reference to @ioasid.
@@ -69,11 +69,11 @@ static const struct ioasid_attachment_ops attachment_ops = {
  * may sleep.
  * Return: The attachment, for ioasid_detach(), or ERR_PTR() of
  *
- * * %-ESHUTDOWN	- the number is parked
- * * %-EEXIST		- @dev is attached to the number already
+ * * %-ESHUTDOWN	- @ioasid is parked
+ * * %-EEXIST		- @dev is attached to @ioasid already
  * * %-EOPNOTSUPP	- the device or its IOMMU has no PASIDs, or the IOMMU
  *   cannot block them, or the group has other devices
- * * %-EOVERFLOW	- the number is beyond what the device supports
+ * * %-EOVERFLOW	- the id is beyond what the device supports
  * * %-ENODEV		- @dev is in no group
  * * %-ENOMEM, or what iommu_attach_device_pasid() returns
  */
@@ -88,24 +88,24 @@ struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 EXPORT_SYMBOL_GPL(ioasid_attach);
 
 /**
- * ioasid_attach_no_pasid() - Put a device's DMA without PASID under a number
- * @ioasid: The number. The caller has a reference.
- * @dev: The device, as for ioasid_attach(). Its group has a domain of its DMA
- *       owner's.
+ * ioasid_attach_no_pasid() - Put a device's DMA without PASID under an IOASID
+ * @ioasid: The IOASID. The caller has a reference.
+ * @dev: The device, as for ioasid_attach(). Its DMA owner has attached a domain
+ *       to the group.
  * @holder: Who attaches, for debugfs. The string outlives the attachment.
  *
- * Nothing changes for the DMA until the number is freed: it is blocked then.
- * The device needs no PASID capability.
+ * The DMA goes on as before, until free blocks it. The device needs no PASID
+ * capability.
  *
  * Context: Process context. Takes the set's lock, may sleep.
  * Return: The attachment, for ioasid_detach(), or ERR_PTR() of
  *
- * * %-ESHUTDOWN	- the number is parked, or the device's default DMA was
- *   under one that was, and the group's domain has not changed since
- * * %-EEXIST		- the device's default DMA is under a number already
+ * * %-ESHUTDOWN	- @ioasid is parked, or the device's DMA without PASID
+ *   was under an IOASID that was, and the group has the same domain since
+ * * %-EEXIST		- the device's DMA without PASID is under an IOASID already
  * * %-EOPNOTSUPP	- the IOMMU cannot block it, or the group has other
  *   devices
- * * %-EINVAL		- the group's DMA has no owner, or no domain of his
+ * * %-EINVAL		- the group has no DMA owner, or no domain of that owner
  * * %-ENODEV		- @dev is in no group
  * * %-ENOMEM
  */

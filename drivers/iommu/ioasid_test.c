@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of the core: sets, numbers, references, states, who is charged
+ * KUnit tests of the core: sets, IOASIDs, references, states, who is charged
  * and named for them, what happens without memory, and attachments to hardware
  * that only counts.
  *
  * The range that most tests allocate in is far from what the kernel itself may
- * have allocated on the machine. No test leaves a number or a set behind:
+ * have allocated on the machine. No test leaves an IOASID or a set behind:
  * ioasid_test_exit() looks.
  */
 #include <kunit/test.h>
@@ -203,7 +203,7 @@ static void ioasid_test_exit(struct kunit *test)
 	if (IS_ERR_OR_NULL(set))
 		return;
 	EXPECT_COUNTS(test, set, 0, 0);
-	KUNIT_EXPECT_TRUE(test, xa_empty(&set->numbers));
+	KUNIT_EXPECT_TRUE(test, xa_empty(&set->ioasids));
 	ioasid_set_free(set);
 
 	KUNIT_EXPECT_EQ(test, nr_ioasids(), before.ioasids);
@@ -287,7 +287,7 @@ static void free_and_put(struct ioasid *ioasid)
 	ioasid_put(ioasid);
 }
 
-/* Whether somebody has the number */
+/* Whether somebody has the id */
 static bool is_taken(struct kunit *test, unsigned int id)
 {
 	struct ioasid *ioasid = alloc(test->priv, id, id);
@@ -340,25 +340,25 @@ struct range_case {
 };
 
 static const struct range_case range_cases[] = {
-	{ "zero is no number", 0, HIGH, -EINVAL },
+	{ "zero is no id", 0, HIGH, -EINVAL },
 	{ "zero alone is none either", 0, 0, -EINVAL },
 	{ "empty", HIGH, LOW, -EINVAL },
 	{ "empty by one", LOW + 1, LOW, -EINVAL },
 	{ "beyond the space", LOW, IOASID_MAX + 1, -EINVAL },
 	{ "all beyond the space", IOASID_MAX + 1, IOASID_MAX + 1, -EINVAL },
-	{ "to the number that is none", LOW, ~0U, -EINVAL },
-	{ "the number that is none", ~0U, ~0U, -EINVAL },
-	{ "from the number that is none", ~0U, HIGH, -EINVAL },
-	{ "one number", LOW, LOW, 0 },
-	{ "two numbers", LOW, LOW + 1, 0 },
-	{ "the first number", IOASID_MIN, IOASID_MIN, 0 },
-	{ "the last number", IOASID_MAX, IOASID_MAX, 0 },
+	{ "to ~0", LOW, ~0U, -EINVAL },
+	{ "~0", ~0U, ~0U, -EINVAL },
+	{ "from ~0", ~0U, HIGH, -EINVAL },
+	{ "one id", LOW, LOW, 0 },
+	{ "two ids", LOW, LOW + 1, 0 },
+	{ "the first id", IOASID_MIN, IOASID_MIN, 0 },
+	{ "the last id", IOASID_MAX, IOASID_MAX, 0 },
 	{ "the whole space", IOASID_MIN, IOASID_MAX, 0 },
 };
 
 KUNIT_ARRAY_PARAM_DESC(range, range_cases, name);
 
-static void alloc_gives_a_number_in_the_range(struct kunit *test)
+static void alloc_gives_an_id_in_the_range(struct kunit *test)
 {
 	const struct range_case *c = test->param_value;
 	struct ioasid *ioasid = alloc(test->priv, c->min, c->max);
@@ -371,7 +371,7 @@ static void alloc_gives_a_number_in_the_range(struct kunit *test)
 	free_and_put(ioasid);
 }
 
-static void alloc_gives_the_lowest_free_number(struct kunit *test)
+static void alloc_gives_the_lowest_free_id(struct kunit *test)
 {
 	struct ioasid *first = must_alloc(test, test->priv);
 	struct ioasid *second = must_alloc(test, test->priv);
@@ -386,7 +386,7 @@ static void alloc_gives_the_lowest_free_number(struct kunit *test)
 	free_and_put(third);
 }
 
-static void alloc_of_a_taken_number_is_refused(struct kunit *test)
+static void alloc_of_a_taken_id_is_refused(struct kunit *test)
 {
 	struct ioasid_set *other = must_have_set(test, 1);
 	struct ioasid *ioasid = must_alloc_id(test, test->priv, LOW);
@@ -397,7 +397,7 @@ static void alloc_of_a_taken_number_is_refused(struct kunit *test)
 	ioasid_set_free(other);
 }
 
-static void alloc_of_the_last_number_in_a_range(struct kunit *test)
+static void alloc_of_the_last_id_in_a_range(struct kunit *test)
 {
 	struct ioasid *ioasid[3];
 	int i;
@@ -452,7 +452,7 @@ static void an_ioasid_is_not_found_until_it_is_published(struct kunit *test)
 	free_and_put(ioasid);
 }
 
-static void quota_counts_parked_numbers(struct kunit *test)
+static void quota_counts_parked_ioasids(struct kunit *test)
 {
 	struct ioasid_set *set = must_have_set(test, 2);
 	struct ioasid *first, *second;
@@ -472,7 +472,7 @@ static void quota_counts_parked_numbers(struct kunit *test)
 	ioasid_set_free(set);
 }
 
-static void a_set_without_quota_has_no_numbers(struct kunit *test)
+static void a_set_without_quota_has_no_ioasids(struct kunit *test)
 {
 	struct ioasid_set *set = must_have_set(test, 0);
 
@@ -480,16 +480,16 @@ static void a_set_without_quota_has_no_numbers(struct kunit *test)
 	ioasid_set_free(set);
 }
 
-/* In a set that has one number, the lowest of the range */
+/* In a set that has one IOASID, with the lowest id of the range */
 static const struct refused_case {
 	const char *name;
 	unsigned int quota, min, max;
 	int error;
 } refused_cases[] = {
 	{ "no such range", 2, 0, HIGH, -EINVAL },
-	{ "no number is free", 2, LOW, LOW, -ENOSPC },
+	{ "no id is free", 2, LOW, LOW, -ENOSPC },
 	{ "quota", 1, LOW, HIGH, -EDQUOT },
-	{ "quota, and no number is free", 1, LOW, LOW, -EDQUOT },
+	{ "quota, and no id is free", 1, LOW, LOW, -EDQUOT },
 };
 
 KUNIT_ARRAY_PARAM_DESC(refused, refused_cases, name);
@@ -508,16 +508,16 @@ static void a_refused_alloc_leaves_nothing(struct kunit *test)
 	EXPECT_COUNTS(test, set, 1, 0);
 	KUNIT_EXPECT_EQ(test, misc_cg_res_total_usage(MISC_CG_RES_IOASID), usage);
 	KUNIT_EXPECT_FALSE(test, is_taken(test, LOW + 1));
-	KUNIT_EXPECT_NULL(test, xa_load(&set->numbers, LOW + 1));
+	KUNIT_EXPECT_NULL(test, xa_load(&set->ioasids, LOW + 1));
 
 	free_and_put(ioasid);
-	KUNIT_EXPECT_TRUE(test, xa_empty(&set->numbers));
+	KUNIT_EXPECT_TRUE(test, xa_empty(&set->ioasids));
 	KUNIT_EXPECT_EQ(test, refcount_read(&set->refs), 1);
 	ioasid_set_free(set);
 }
 
 #ifdef CONFIG_UML
-/* A million numbers need more memory than a small machine has */
+/* A million IOASIDs need more memory than a small machine has */
 static void the_whole_space_can_be_taken(struct kunit *test)
 {
 	struct ioasid_set *set = must_have_set(test, UINT_MAX);
@@ -638,7 +638,7 @@ static void find_does_not_see_what_is_not_active_in_the_set(struct kunit *test)
 	ioasid_set_free(other);
 }
 
-static void a_holder_of_a_parked_number_may_split_its_reference(struct kunit *test)
+static void a_reference_to_a_parked_ioasid_gives_another(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
 	unsigned int id = ioasid_id(ioasid);
@@ -651,8 +651,8 @@ static void a_holder_of_a_parked_number_may_split_its_reference(struct kunit *te
 	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
 }
 
-/* Who reads it under RCU may come too late */
-static void a_number_at_its_end_is_not_taken_again(struct kunit *test)
+/* A reader under RCU may come too late */
+static void tryget_fails_after_the_last_put(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
 	bool taken;
@@ -682,7 +682,7 @@ static void the_owner_may_put_instead_of_free(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
 }
 
-static void query_sees_parked_numbers_of_the_set(struct kunit *test)
+static void query_sees_parked_ioasids_of_the_set(struct kunit *test)
 {
 	struct ioasid_set *other = must_have_set(test, 1);
 	struct ioasid *ioasid = must_alloc(test, test->priv);
@@ -732,7 +732,7 @@ static void the_last_put_may_come_with_interrupts_off(struct kunit *test)
 	local_irq_restore(flags);
 }
 
-/* Of an active number, with all that it may have */
+/* Of an active IOASID that is charged */
 static void the_last_put_may_come_under_a_spin_lock(struct kunit *test)
 {
 	struct ioasid_set *set = must_have_charged_set(test, 1);
@@ -776,7 +776,7 @@ static enum hrtimer_restart interrupt(struct hrtimer *timer)
 }
 
 /* lockdep learns here that the locks are taken in an interrupt */
-static void interrupts_may_find_numbers_and_put_the_last_reference(struct kunit *test)
+static void interrupts_may_find_and_put_the_last_reference(struct kunit *test)
 {
 	struct interrupt irq = {};
 
@@ -825,7 +825,7 @@ static void set_free_parks_what_is_left(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, count(set).parks, 3);
 	ioasid_detach(attachment);
 	ioasid_put(held);
-	/* The set goes with the last of its numbers */
+	/* The set goes with the last of its IOASIDs */
 	KUNIT_EXPECT_EQ(test, refcount_read(&parked->set->refs), 1);
 	ioasid_put(parked);
 }
@@ -840,7 +840,7 @@ static void expect_the_set_at_its_end(struct kunit *test, struct ioasid_set *set
 	EXPECT_COUNTS(test, set, 0, 4);
 }
 
-static void no_number_is_found_once_the_first_is_blocked(struct kunit *test)
+static void no_ioasid_is_found_once_the_first_is_blocked(struct kunit *test)
 {
 	struct ioasid_set *set = must_have_set(test, 4);
 	struct ioasid_attachment *attachment[4];
@@ -863,16 +863,16 @@ static void no_number_is_found_once_the_first_is_blocked(struct kunit *test)
 }
 
 static const struct block_param {
-	unsigned int numbers, devices, batches;
+	unsigned int ioasids, devices, batches;
 	const char *name;
 } block_params[] = {
-	{ 0, 1, 0, "no number" },
-	{ 5, 0, 0, "numbers without attachments" },
+	{ 0, 1, 0, "no IOASID" },
+	{ 5, 0, 0, "IOASIDs without attachments" },
 	{ 1, 1, 1, "one" },
 	{ 31, 1, 1, "one less than a batch" },
 	{ 32, 1, 1, "a batch" },
 	{ 33, 1, 2, "one more than a batch" },
-	{ 9, 4, 2, "more attachments than numbers" },
+	{ 9, 4, 2, "more attachments than IOASIDs" },
 	{ 1000, 1, 32, "many" },
 };
 
@@ -883,12 +883,12 @@ static void block_param_name(const struct block_param *param, char *name)
 
 KUNIT_ARRAY_PARAM(block, block_params, block_param_name);
 
-/* ceil(attachments / batch), however they are spread over the numbers */
+/* ceil(attachments / batch), however they are spread over the IOASIDs */
 static void set_free_waits_once_a_batch(struct kunit *test)
 {
 	const struct block_param *param = test->param_value;
-	unsigned int attachments = param->numbers * param->devices;
-	struct ioasid_set *set = must_have_set(test, param->numbers);
+	unsigned int attachments = param->ioasids * param->devices;
+	struct ioasid_set *set = must_have_set(test, param->ioasids);
 	struct ioasid_attachment **attachment;
 	struct ioasid *ioasid;
 	unsigned int i, j;
@@ -898,7 +898,7 @@ static void set_free_waits_once_a_batch(struct kunit *test)
 	attachment = kunit_kcalloc(test, attachments + 1, sizeof(*attachment),
 				   GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, attachment);
-	for (i = 0; i < param->numbers; i++) {
+	for (i = 0; i < param->ioasids; i++) {
 		/* More than there are from LOW to HIGH */
 		ioasid = alloc(set, LOW, IOASID_MAX);
 		KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
@@ -917,7 +917,7 @@ static void set_free_waits_once_a_batch(struct kunit *test)
 
 /* Attachments */
 
-static void attach_holds_the_number(struct kunit *test)
+static void attach_takes_a_reference(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
 	unsigned int id = ioasid_id(ioasid);
@@ -948,7 +948,7 @@ static void free_blocks_each_attachment_once(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.detached), 3);
 }
 
-static void attach_to_a_parked_number_is_refused(struct kunit *test)
+static void attach_to_a_parked_ioasid_is_refused(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
 
@@ -993,7 +993,7 @@ static void a_device_may_attach_once_with_and_once_without_pasid(struct kunit *t
 	ioasid_put(ioasid);
 }
 
-static void a_device_may_attach_to_several_numbers(struct kunit *test)
+static void a_device_may_attach_to_several_ioasids(struct kunit *test)
 {
 	struct ioasid *first = must_alloc(test, test->priv);
 	struct ioasid *second = must_alloc(test, test->priv);
@@ -1040,7 +1040,7 @@ static void a_device_without_an_iommu_cannot_be_attached(struct kunit *test)
 	ioasid_put(ioasid);
 }
 
-static void the_kernels_own_numbers_are_of_the_same_space(struct kunit *test)
+static void global_pasids_share_the_id_space(struct kunit *test)
 {
 	struct dev_iommu iommu = { .max_pasids = LOW };
 	struct device dev = { .iommu = &iommu };
@@ -1077,7 +1077,7 @@ static const struct pasids_case {
 
 KUNIT_ARRAY_PARAM_DESC(pasids, pasids_cases, name);
 
-static void the_kernels_own_numbers_are_what_the_device_supports(struct kunit *test)
+static void global_pasids_are_what_the_device_supports(struct kunit *test)
 {
 	const struct pasids_case *c = test->param_value;
 	struct dev_iommu iommu = { .max_pasids = c->max_pasids };
@@ -1100,7 +1100,7 @@ static u64 charged(void)
 	return misc_cg_res_total_usage(MISC_CG_RES_IOASID) - before.charged;
 }
 
-static void a_number_is_charged_until_it_is_recycled(struct kunit *test)
+static void an_ioasid_is_charged_until_its_last_put(struct kunit *test)
 {
 	struct ioasid_set *set = must_have_charged_set(test, 2);
 	struct misc_cg *cg = get_current_misc_cg();
@@ -1281,7 +1281,7 @@ static void *failslab_part(struct kunit *test, const char *name)
 
 struct needy {
 	struct ioasid_set *set;
-	struct ioasid *ioasid;		/* a number of the set */
+	struct ioasid *ioasid;		/* of the set */
 	void *made;
 };
 
@@ -1309,16 +1309,16 @@ static void unmake_set(struct needy *needy)
 	ioasid_set_free(needy->made);
 }
 
-/* Shares no node in the xarrays with the set's other number, needs an IDA's bitmap */
+/* Shares no xarray node with the set's other IOASID, and needs an IDA bitmap */
 #define FAR	IOASID_MAX
 
-static int make_number(struct needy *needy)
+static int make_ioasid(struct needy *needy)
 {
 	needy->made = alloc(needy->set, FAR, FAR);
 	return PTR_ERR_OR_ZERO(needy->made);
 }
 
-static void unmake_number(struct needy *needy)
+static void unmake_ioasid(struct needy *needy)
 {
 	free_and_put(needy->made);
 }
@@ -1342,8 +1342,8 @@ static const struct memory_case {
 } memory_cases[] = {
 	{ "ioasid_set_alloc, once", make_set, unmake_set, false },
 	{ "ioasid_set_alloc, for good", make_set, unmake_set, true },
-	{ "ioasid_alloc, once", make_number, unmake_number, false },
-	{ "ioasid_alloc, for good", make_number, unmake_number, true },
+	{ "ioasid_alloc, once", make_ioasid, unmake_ioasid, false },
+	{ "ioasid_alloc, for good", make_ioasid, unmake_ioasid, true },
 	{ "ioasid_attach, once", make_attachment, unmake_attachment, false },
 	{ "ioasid_attach, for good", make_attachment, unmake_attachment, true },
 };
@@ -1485,7 +1485,7 @@ static void run_race(struct kunit *test, struct race *race,
 	KUNIT_EXPECT_GT(test, atomic_read(&race->met), 0);
 }
 
-/* All of it in the same few numbers; who has a reference has the number */
+/* All of it with the same few ids: a reference keeps the id from others */
 static void turn_of_all_kinds(struct racer *racer)
 {
 	struct ioasid_attachment *attachment;
@@ -1524,11 +1524,11 @@ static void racing_threads_leave_nothing(struct kunit *test)
 	unsigned long id;
 
 	run_race(test, &race, turn_of_all_kinds, turn_of_all_kinds);
-	xa_for_each(&race.set->numbers, id, ioasid)
+	xa_for_each(&race.set->ioasids, id, ioasid)
 		ioasid_free(ioasid);
 }
 
-/* One thread's number is freed by another, at best by two */
+/* One thread's IOASID is freed by another, at best by two */
 static void turn_to_hand_over(struct racer *racer)
 {
 	struct race *race = racer->race;
@@ -1566,7 +1566,7 @@ static void turn_to_hand_over(struct racer *racer)
 	}
 }
 
-static void each_number_is_parked_once_whoever_frees(struct kunit *test)
+static void racing_frees_park_once(struct kunit *test)
 {
 	struct race race = { .set = test->priv };
 
@@ -1641,7 +1641,7 @@ static void turn_to_take_the_last(struct racer *racer)
 	ioasid_put(ioasid);
 }
 
-static void the_last_number_is_one_threads_at_a_time(struct kunit *test)
+static void the_last_id_has_one_owner_at_a_time(struct kunit *test)
 {
 	struct race race = { .set = test->priv };
 
@@ -1649,7 +1649,7 @@ static void the_last_number_is_one_threads_at_a_time(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, count(test->priv).parks, atomic_read(&race.met));
 }
 
-/* A set with a number for each of the others, as they come for it */
+/* A set with an IOASID for each of the other threads */
 static void turn_to_free_the_set(struct racer *racer)
 {
 	struct race *race = racer->race;
@@ -1702,7 +1702,7 @@ static void turn_to_use_the_set(struct racer *racer)
 	ioasid_put(ioasid);
 }
 
-static void set_free_leaves_no_number_active(struct kunit *test)
+static void set_free_leaves_no_ioasid_active(struct kunit *test)
 {
 	struct race race = {};
 	int i;
@@ -1717,14 +1717,14 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(a_set_is_listed_until_the_last_put),
 	KUNIT_CASE(the_last_put_of_a_set_may_come_with_interrupts_off),
 
-	KUNIT_CASE_PARAM(alloc_gives_a_number_in_the_range, range_gen_params),
-	KUNIT_CASE(alloc_gives_the_lowest_free_number),
-	KUNIT_CASE(alloc_of_a_taken_number_is_refused),
-	KUNIT_CASE(alloc_of_the_last_number_in_a_range),
+	KUNIT_CASE_PARAM(alloc_gives_an_id_in_the_range, range_gen_params),
+	KUNIT_CASE(alloc_gives_the_lowest_free_id),
+	KUNIT_CASE(alloc_of_a_taken_id_is_refused),
+	KUNIT_CASE(alloc_of_the_last_id_in_a_range),
 	KUNIT_CASE(alloc_returns_the_owners_reference),
 	KUNIT_CASE(an_ioasid_is_not_found_until_it_is_published),
-	KUNIT_CASE(quota_counts_parked_numbers),
-	KUNIT_CASE(a_set_without_quota_has_no_numbers),
+	KUNIT_CASE(quota_counts_parked_ioasids),
+	KUNIT_CASE(a_set_without_quota_has_no_ioasids),
 	KUNIT_CASE_PARAM(a_refused_alloc_leaves_nothing, refused_gen_params),
 #ifdef CONFIG_UML
 	KUNIT_CASE_SLOW(the_whole_space_can_be_taken),
@@ -1735,36 +1735,36 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(counts_are_of_the_set),
 	KUNIT_CASE(find_takes_a_reference),
 	KUNIT_CASE(find_does_not_see_what_is_not_active_in_the_set),
-	KUNIT_CASE(a_holder_of_a_parked_number_may_split_its_reference),
-	KUNIT_CASE(a_number_at_its_end_is_not_taken_again),
+	KUNIT_CASE(a_reference_to_a_parked_ioasid_gives_another),
+	KUNIT_CASE(tryget_fails_after_the_last_put),
 	KUNIT_CASE(the_owner_may_put_instead_of_free),
-	KUNIT_CASE(query_sees_parked_numbers_of_the_set),
+	KUNIT_CASE(query_sees_parked_ioasids_of_the_set),
 	KUNIT_CASE(find_by_fd_wants_a_file_of_dev_ioasid),
 
 	KUNIT_CASE(the_last_put_may_come_with_interrupts_off),
 	KUNIT_CASE(the_last_put_may_come_under_a_spin_lock),
-	KUNIT_CASE(interrupts_may_find_numbers_and_put_the_last_reference),
+	KUNIT_CASE(interrupts_may_find_and_put_the_last_reference),
 
 	KUNIT_CASE(set_free_parks_what_is_left),
-	KUNIT_CASE(no_number_is_found_once_the_first_is_blocked),
+	KUNIT_CASE(no_ioasid_is_found_once_the_first_is_blocked),
 	KUNIT_CASE_PARAM(set_free_waits_once_a_batch, block_gen_params),
 
-	KUNIT_CASE(attach_holds_the_number),
+	KUNIT_CASE(attach_takes_a_reference),
 	KUNIT_CASE(free_blocks_each_attachment_once),
-	KUNIT_CASE(attach_to_a_parked_number_is_refused),
+	KUNIT_CASE(attach_to_a_parked_ioasid_is_refused),
 	KUNIT_CASE(attach_of_the_same_device_twice_is_refused),
 	KUNIT_CASE(a_device_may_attach_once_with_and_once_without_pasid),
-	KUNIT_CASE(a_device_may_attach_to_several_numbers),
+	KUNIT_CASE(a_device_may_attach_to_several_ioasids),
 	KUNIT_CASE(a_failed_attach_leaves_no_trace),
 #ifdef CONFIG_IOMMU_API
 	KUNIT_CASE(a_device_without_an_iommu_cannot_be_attached),
-	KUNIT_CASE(the_kernels_own_numbers_are_of_the_same_space),
-	KUNIT_CASE_PARAM(the_kernels_own_numbers_are_what_the_device_supports,
+	KUNIT_CASE(global_pasids_share_the_id_space),
+	KUNIT_CASE_PARAM(global_pasids_are_what_the_device_supports,
 			 pasids_gen_params),
 #endif
 
 #ifdef CONFIG_CGROUP_MISC
-	KUNIT_CASE(a_number_is_charged_until_it_is_recycled),
+	KUNIT_CASE(an_ioasid_is_charged_until_its_last_put),
 	KUNIT_CASE(the_kernels_own_sets_are_not_charged),
 	KUNIT_CASE(alloc_beyond_what_the_cgroup_may_have_is_refused),
 #endif
@@ -1781,10 +1781,10 @@ static struct kunit_case ioasid_test_cases[] = {
 #endif
 
 	KUNIT_CASE_SLOW(racing_threads_leave_nothing),
-	KUNIT_CASE_SLOW(each_number_is_parked_once_whoever_frees),
+	KUNIT_CASE_SLOW(racing_frees_park_once),
 	KUNIT_CASE_SLOW(what_is_found_is_not_recycled),
-	KUNIT_CASE_SLOW(the_last_number_is_one_threads_at_a_time),
-	KUNIT_CASE_SLOW(set_free_leaves_no_number_active),
+	KUNIT_CASE_SLOW(the_last_id_has_one_owner_at_a_time),
+	KUNIT_CASE_SLOW(set_free_leaves_no_ioasid_active),
 	{}
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who holds a number: names for debugfs, and ref_tracker's complaints about
+ * Who holds an IOASID: names for debugfs, and ref_tracker's complaints about
  * references that were put twice, or never.
  */
 #include <linux/device.h>
@@ -12,12 +12,12 @@
 
 /**
  * ioasid_track() - Say who has a reference
- * @ioasid: The number. The caller has a reference that has no tracker yet.
+ * @ioasid: The IOASID. The caller has a reference that has no tracker yet.
  * @tracker: Lives until ioasid_untrack().
  * @holder: What kind of holder it is. The string outlives the tracker.
  * @dev: The device that it is for, which outlives the tracker, or NULL.
  *
- * The calling task's name and number are recorded too. Does nothing without
+ * The calling task's name and PID are recorded too. Does nothing without
  * CONFIG_IOASID_REF_TRACKER.
  *
  * Context: Process context. May sleep.
@@ -41,7 +41,7 @@ EXPORT_SYMBOL_GPL(ioasid_track);
 
 /**
  * ioasid_untrack() - The tracked reference is about to be put
- * @ioasid: The number.
+ * @ioasid: The IOASID.
  * @tracker: What ioasid_track() was given.
  *
  * Context: Any context but NMI. Takes a spin lock with interrupts off.
@@ -80,7 +80,7 @@ void ioasid_tracker_exit(struct ioasid *ioasid)
 	ref_tracker_dir_exit(&ioasid->ref_dir);
 }
 
-/* " held by <holder> (<task's name>/<its number>[, <device>])", ... */
+/* " held by <holder> (<task's name>/<its PID>[, <device>])", ... */
 void ioasid_tracker_show(struct ioasid *ioasid, struct seq_file *m)
 {
 	struct ioasid_tracker *tracker;

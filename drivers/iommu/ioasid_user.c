@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/ioasid: one open is one set of numbers, and the authority over it. The
- * last close parks all that is left.
+ * /dev/ioasid: one open is one set of IOASIDs, and the authority over it. The
+ * last close parks all that are left.
  */
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -16,7 +16,7 @@
 
 static unsigned int quota = 4096;
 module_param(quota, uint, 0644);
-MODULE_PARM_DESC(quota, "How many numbers each later open of /dev/ioasid may have");
+MODULE_PARM_DESC(quota, "How many IOASIDs each later open of /dev/ioasid may have");
 
 static const struct file_operations ioasid_fops;
 
@@ -209,17 +209,17 @@ device_initcall(ioasid_user_init);
 /**
  * ioasid_find_by_fd() - Take a reference on behalf of a user
  * @fd: A file of /dev/ioasid, in the calling task's table.
- * @id: A number of that file's set.
+ * @id: The id of an IOASID of that file's set.
  *
- * How a holder above the core (VFIO, KVM) turns what its user passes into a
- * reference. The file is not needed after.
+ * Holders above the core (VFIO, KVM) turn what their user passes into a
+ * reference. The file is not needed afterwards.
  *
  * Context: Process context.
- * Return: The number, with a reference for the caller to put, or ERR_PTR() of
+ * Return: The IOASID, with a reference for the caller to put, or ERR_PTR() of
  *
  * * %-EBADF	- @fd is not open, or open for its path only
- * * %-EBADFD	- @fd is something else
- * * %-ENOENT	- @id is not an active number of the set
+ * * %-EBADFD	- @fd is not a file of /dev/ioasid
+ * * %-ENOENT	- no ACTIVE IOASID of the set has the id
  */
 struct ioasid *ioasid_find_by_fd(int fd, unsigned int id)
 {

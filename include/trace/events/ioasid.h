@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The life of a number that tags DMA. Each event has the number (id) and its
- * set, so that one life can be followed until the number is recycled.
+ * The life of an IOASID. Each event has the id and the set, so that one life can
+ * be followed until the id is recycled.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM ioasid
@@ -44,7 +44,7 @@ DEFINE_EVENT(ioasid, name,				\
 	TP_ARGS(ioasid))
 
 DEFINE_IOASID_EVENT(ioasid_alloc);
-/* The owner is done with the number */
+/* The owner frees the IOASID */
 DEFINE_IOASID_EVENT(ioasid_free);
 /* Its DMA is blocked */
 DEFINE_IOASID_EVENT(ioasid_park);

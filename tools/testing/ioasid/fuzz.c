@@ -30,8 +30,8 @@ static char devices[DEVS];
 
 /*
  * An attachment: in place of the domain, which the core only hands on. Who
- * checks a free reads state, number and set under no lock, and does not follow
- * the pointers: that would be another's number. What orders the moves is the
+ * checks a free reads state, IOASID and set under no lock, and does not follow
+ * the pointers: they may be stale. What orders the moves is the
  * core's lock alone: the thread sanitizer looks after their count.
  */
 struct hw {
@@ -57,7 +57,7 @@ static void hw_move(struct ioasid_attachment *attachment, int from, int or_from,
 	if (state != from && state != or_from)
 		shim_bug("an attachment goes from state %d to %d", state, to);
 	if (state != IDLE && h->ioasid != ioasid)
-		shim_bug("an attachment of another number");
+		shim_bug("an attachment of another IOASID");
 	sched_point();
 	h->moves++;
 	__atomic_store_n(&h->ioasid, ioasid, __ATOMIC_RELAXED);
@@ -68,7 +68,7 @@ static void hw_move(struct ioasid_attachment *attachment, int from, int or_from,
 static int hw_attach(struct ioasid_attachment *attachment)
 {
 	if (attachment->ioasid->parked)
-		shim_bug("attach to a parked number");
+		shim_bug("attach to a PARKED IOASID");
 	if ((struct hw *)attachment->domain == &hw_fails)
 		return -EIO;
 	hw_move(attachment, IDLE, IDLE, ATTACHED);
@@ -86,7 +86,7 @@ static void hw_block(const struct ioasid_batch *batch)
 	for (i = 0; i < batch->count; i++) {
 		me->blocked++;
 		if (!batch->attachments[i]->ioasid->parked)
-			shim_bug("block of an active number");
+			shim_bug("block of an ACTIVE IOASID");
 		hw_move(batch->attachments[i], ATTACHED, ATTACHED, BLOCKED);
 	}
 }
@@ -106,13 +106,13 @@ static const struct ioasid_attachment_ops hw_ops = {
 
 static struct bank {
 	struct ioasid_set *set[BANK_SETS];
-	struct ioasid *number[BANK_NUMBERS];
+	struct ioasid *ioasid[BANK_IOASIDS];
 	struct ioasid_attachment *attachment[BANK_ATTACHMENTS];
 } banks[BANKS];
 
 static struct model model;
 static const void *real_sets[MODEL_SETS];
-static const void *real_numbers[MODEL_NUMBERS];
+static const void *real_ioasids[MODEL_IOASIDS];
 
 static struct phase {
 	bool parallel;
@@ -135,9 +135,9 @@ const void *real_set(int index)
 	return real_sets[index];
 }
 
-const void *real_number(int index)
+const void *real_ioasid(int index)
 {
-	return real_numbers[index];
+	return real_ioasids[index];
 }
 
 static const char *const names[CODES] = {
@@ -169,19 +169,19 @@ static void print_op(const struct op *op, const struct result *r)
 		fprintf(stderr, "task %u, to set@%u", op->from, op->to);
 		break;
 	case ALLOC:
-		fprintf(stderr, "set@%u, %u..%u, to number@%u%s", op->set, op->min,
+		fprintf(stderr, "set@%u, %u..%u, to ioasid@%u%s", op->set, op->min,
 			op->max, op->to, op->unpublished ? ", then put" : "");
 		break;
 	case FIND:
-		fprintf(stderr, "set@%u, %u, to number@%u", op->set, op->min,
+		fprintf(stderr, "set@%u, %u, to ioasid@%u", op->set, op->min,
 			op->to);
 		break;
 	case GET:
-		fprintf(stderr, "number@%u, to number@%u", op->number, op->to);
+		fprintf(stderr, "ioasid@%u, to ioasid@%u", op->ioasid, op->to);
 		break;
 	case ATTACH:
-		fprintf(stderr, "number@%u, dev%u%s%s, to attachment@%u",
-			op->number, op->dev / 2,
+		fprintf(stderr, "ioasid@%u, dev%u%s%s, to attachment@%u",
+			op->ioasid, op->dev / 2,
 			op->dev % 2 ? " without PASID" : "", op->dev_fails ? " that fails" : "",
 			op->attachment);
 		break;
@@ -198,7 +198,7 @@ static void print_op(const struct op *op, const struct result *r)
 		fprintf(stderr, "%u", op->quota);
 		break;
 	case FREE: case DROP: case PUT:
-		fprintf(stderr, "number@%u", op->number);
+		fprintf(stderr, "ioasid@%u", op->ioasid);
 		break;
 	}
 	fprintf(stderr, ")%s%s", op->atomic ? " in interrupt" : "",
@@ -302,7 +302,7 @@ static void *unless_error(void *p, struct result *r)
 /* The same question is asked of the model's handles, see allowed() there */
 static bool allowed(const struct bank *b, const struct op *op)
 {
-	const struct ioasid *n = b->number[op->number];
+	const struct ioasid *n = b->ioasid[op->ioasid];
 
 	switch (op->code) {
 	case SET_ALLOC:
@@ -318,9 +318,9 @@ static bool allowed(const struct bank *b, const struct op *op)
 	case ALLOC:
 		/* No call of SET_FREE is running: see run_phase() */
 		return b->set[op->set] && !b->set[op->set]->freed &&
-		       !b->number[op->to] && op->fresh != 0xff;
+		       !b->ioasid[op->to] && op->fresh != 0xff;
 	case FIND:
-		return b->set[op->set] && !b->number[op->to];
+		return b->set[op->set] && !b->ioasid[op->to];
 	case QUERY:
 	case COUNT:
 		return b->set[op->set];
@@ -328,7 +328,7 @@ static bool allowed(const struct bank *b, const struct op *op)
 		return n && !n->parked && refcount_read(&n->refs) == 2 &&
 		       !n->nr_attachments;
 	case GET:
-		return n && !b->number[op->to];
+		return n && !b->ioasid[op->to];
 	case ATTACH:
 		return n && !b->attachment[op->attachment];
 	case DETACH:
@@ -344,7 +344,7 @@ static void call(const struct op *op, struct result *r)
 {
 	struct bank *b = &banks[op->bank];
 	struct ioasid_set *set = b->set[op->set];
-	struct ioasid **number = &b->number[op->number], *ioasid;
+	struct ioasid **ioasid = &b->ioasid[op->ioasid], *new;
 	struct ioasid_set_counts counts;
 	struct ioasid_status status;
 	struct ioasid_attachment *attachment;
@@ -380,47 +380,47 @@ static void call(const struct op *op, struct result *r)
 		b->set[op->to] = set;
 		break;
 	case ALLOC:
-		ioasid = unless_error(ioasid_alloc(set, op->min, op->max), r);
-		r->found = ioasid;
-		if (!ioasid)
+		new = unless_error(ioasid_alloc(set, op->min, op->max), r);
+		r->found = new;
+		if (!new)
 			break;
-		r->value = ioasid_id(ioasid);
+		r->value = ioasid_id(new);
 		if (op->unpublished) {
 			/* As when the user's buffer cannot be written */
-			ioasid_put(ioasid);
+			ioasid_put(new);
 			break;
 		}
 		/* As an owner and a holder */
-		b->number[op->to] = ioasid_get(ioasid);
-		ioasid_publish(ioasid);
+		b->ioasid[op->to] = ioasid_get(new);
+		ioasid_publish(new);
 		break;
 	case FREE:
-		ioasid_free(*number);
-		check_blocked(*number, NULL);
+		ioasid_free(*ioasid);
+		check_blocked(*ioasid, NULL);
 		break;
 	case DROP:
-		ioasid_put(*number);
-		ioasid_put(*number);
-		*number = NULL;
+		ioasid_put(*ioasid);
+		ioasid_put(*ioasid);
+		*ioasid = NULL;
 		break;
 	case GET:
-		b->number[op->to] = ioasid_get(*number);
+		b->ioasid[op->to] = ioasid_get(*ioasid);
 		break;
 	case PUT:
-		ioasid_put(*number);
-		*number = NULL;
+		ioasid_put(*ioasid);
+		*ioasid = NULL;
 		break;
 	case FIND:
-		b->number[op->to] = ioasid_find(set, op->min);
-		r->found = b->number[op->to];
+		b->ioasid[op->to] = ioasid_find(set, op->min);
+		r->found = b->ioasid[op->to];
 		if (r->found)
 			r->value = ioasid_id(r->found);
 		break;
 	case ATTACH:
 		h = op->dev_fails ? &hw_fails : &hw[op->bank][op->attachment];
-		attachment = __ioasid_attach(*number,
+		attachment = __ioasid_attach(*ioasid,
 					     (struct device *)&devices[op->dev / 2],
-					     op->dev % 2 ? 0 : ioasid_id(*number),
+					     op->dev % 2 ? 0 : ioasid_id(*ioasid),
 					     (struct iommu_domain *)h, &hw_ops,
 					     "fuzz");
 		b->attachment[op->attachment] = unless_error(attachment, r);
@@ -497,10 +497,10 @@ static void remember(const struct op *op, const struct result *r)
 	if (op->code == SET_ALLOC && r->found)
 		real_sets[op->fresh] = r->found;
 	if (op->code == ALLOC && r->found)
-		real_numbers[op->fresh] = r->found;
+		real_ioasids[op->fresh] = r->found;
 }
 
-static bool number_matches(const struct model_number *m, const struct ioasid *n)
+static bool ioasid_matches(const struct model_ioasid *m, const struct ioasid *n)
 {
 	return ioasid_id(n) == m->id && n->parked == m->parked &&
 	       refcount_read(&n->refs) == m->refs &&
@@ -510,12 +510,12 @@ static bool number_matches(const struct model_number *m, const struct ioasid *n)
 static bool set_matches(const struct model *model, int index, struct ioasid_set *s)
 {
 	const struct model_set *m = &model->set[index];
-	const struct model_number *n;
+	const struct model_ioasid *n;
 	struct ioasid_set_counts counts;
 	struct ioasid_status status;
 
 	/* Those too that nobody here holds */
-	for (n = model->number; n < model->number + MODEL_NUMBERS; n++)
+	for (n = model->ioasid; n < model->ioasid + MODEL_IOASIDS; n++)
 		if (n->stage == PUBLISHED && n->set == index &&
 		    (ioasid_query(s, n->id, &status) ||
 		     status.parked != n->parked ||
@@ -545,13 +545,13 @@ bool real_matches(const struct model *m)
 			     !set_matches(m, mb->set[j] - 1, b->set[j])))
 				return false;
 		}
-		for (j = 0; j < BANK_NUMBERS; j++) {
-			if (!mb->number[j] != !b->number[j])
+		for (j = 0; j < BANK_IOASIDS; j++) {
+			if (!mb->ioasid[j] != !b->ioasid[j])
 				return false;
-			if (b->number[j] &&
-			    (b->number[j] != real_numbers[mb->number[j] - 1] ||
-			     !number_matches(&m->number[mb->number[j] - 1],
-					     b->number[j])))
+			if (b->ioasid[j] &&
+			    (b->ioasid[j] != real_ioasids[mb->ioasid[j] - 1] ||
+			     !ioasid_matches(&m->ioasid[mb->ioasid[j] - 1],
+					     b->ioasid[j])))
 				return false;
 		}
 		for (j = 0; j < BANK_ATTACHMENTS; j++) {
@@ -560,7 +560,7 @@ bool real_matches(const struct model *m)
 			if (!mb->attachment[j] != !b->attachment[j])
 				return false;
 			if (mb->attachment[j])
-				want = m->number[mb->attachment[j] - 1].parked ?
+				want = m->ioasid[mb->attachment[j] - 1].parked ?
 				       BLOCKED : ATTACHED;
 			if (hw[i][j].state != want)
 				return false;
@@ -652,7 +652,7 @@ static const u32 quotas[] = { 2, 1, 3, 6, ~0U, 0, 4, 2 };
 #define PICK(table, x)	((table)[(x) % (sizeof(table) / sizeof((table)[0]))])
 
 static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
-		   int *fresh_numbers)
+		   int *fresh_ioasids)
 {
 	u8 arg = in[2], how = in[3];
 	int fresh = -1;
@@ -661,8 +661,8 @@ static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
 	op->code = in[0] % CODES;
 	op->bank = (in[1] & 3) % BANKS;
 	op->set = (in[1] >> 2 & 3) % BANK_SETS;
-	op->number = (in[1] >> 4 & 3) % BANK_NUMBERS;
-	op->to = (in[1] >> 6) % BANK_NUMBERS;
+	op->ioasid = (in[1] >> 4 & 3) % BANK_IOASIDS;
+	op->to = (in[1] >> 6) % BANK_IOASIDS;
 	op->attachment = in[1] >> 6 & 1;
 	op->dev = arg & 3;
 	op->dev_fails = (how & 0x60) == 0x60;
@@ -692,8 +692,8 @@ static void decode(struct op *op, const u8 *in, bool parallel, int *fresh_sets,
 		op->min = PICK(ranges, arg)[0];
 		op->max = PICK(ranges, arg)[1];
 		op->unpublished = (how & 0x60) == 0x60;
-		if (model_unused_number(&model, 12) >= 0)
-			fresh = model_unused_number(&model, (*fresh_numbers)++);
+		if (model_unused_ioasid(&model, 12) >= 0)
+			fresh = model_unused_ioasid(&model, (*fresh_ioasids)++);
 		break;
 	case DROP:
 	case LIMIT:
@@ -747,7 +747,7 @@ static void forbid_free_at_alloc(struct phase *p)
  */
 static bool run_phase(struct input *in)
 {
-	int i, j, sets = 0, numbers = 0;
+	int i, j, sets = 0, ioasids = 0;
 	u8 bytes[OP_BYTES], kind;
 	struct op op;
 
@@ -758,8 +758,8 @@ static bool run_phase(struct input *in)
 			if (!take(in, bytes, OP_BYTES))
 				return false;
 			sets = 0;
-			numbers = 0;
-			decode(&op, bytes, false, &sets, &numbers);
+			ioasids = 0;
+			decode(&op, bytes, false, &sets, &ioasids);
 			run_one(&op);
 		}
 		return true;
@@ -772,7 +772,7 @@ static bool run_phase(struct input *in)
 	take(in, phase->schedule, SCHEDULE_BYTES);
 	for (i = 0; i < phase->tasks; i++) {
 		for (j = 0; j <= (kind >> 4 & 3) && take(in, bytes, OP_BYTES); j++) {
-			decode(&phase->op[i][j], bytes, true, &sets, &numbers);
+			decode(&phase->op[i][j], bytes, true, &sets, &ioasids);
 			phase->op[i][j].bank = i;
 			phase->nr[i]++;
 		}
@@ -797,10 +797,10 @@ static void clean_up(void)
 			if (banks[i].attachment[j])
 				run_one(&op);
 		}
-		for (j = 0; j < BANK_NUMBERS; j++) {
+		for (j = 0; j < BANK_IOASIDS; j++) {
 			op.code = PUT;
-			op.number = j;
-			if (banks[i].number[j])
+			op.ioasid = j;
+			if (banks[i].ioasid[j])
 				run_one(&op);
 		}
 		op.code = SET_FREE;

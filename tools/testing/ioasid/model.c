@@ -14,20 +14,20 @@
 
 /*
  * How far a task has come. Calls that are done at once have one step, 0. Those
- * that put a reference go on with PUT_REF, for the number that is at hand.
+ * that put a reference go on with PUT_REF, for the IOASID at hand.
  */
 struct progress {
 	u8 op;
 	u8 step;
 	u8 then;		/* after PUT_REF and the steps that follow it */
-	u8 number;		/* at hand */
-	u32 numbers;		/* that are yet to be done: a bit each */
+	u8 ioasid;		/* at hand */
+	u32 ioasids;		/* that are yet to be done: a bit each */
 	u32 set;		/* of SET_FREE */
 };
 
 enum { PUT_REF = 100, ERASE, RETURN, UNCHARGE, UNCOUNT, END };
 
-/* References of a number that an alloc has not published */
+/* References of an IOASID that ioasid_alloc() has not returned */
 #define NOT_YET	0xff
 
 /* What a step says: not now, or not with this result; done; more to come */
@@ -48,12 +48,12 @@ int model_unused_set(const struct model *m, int nth)
 	return -1;
 }
 
-int model_unused_number(const struct model *m, int nth)
+int model_unused_ioasid(const struct model *m, int nth)
 {
 	int i;
 
-	for (i = 0; i < MODEL_NUMBERS; i++)
-		if (m->number[i].stage == UNUSED && !nth--)
+	for (i = 0; i < MODEL_IOASIDS; i++)
+		if (m->ioasid[i].stage == UNUSED && !nth--)
 			return i;
 	return -1;
 }
@@ -62,14 +62,14 @@ static bool taken(const struct model *m, u32 id)
 {
 	int i;
 
-	for (i = 0; i < MODEL_NUMBERS; i++)
-		if (m->number[i].id == id && m->number[i].stage != UNUSED &&
-		    m->number[i].stage != RETURNED)
+	for (i = 0; i < MODEL_IOASIDS; i++)
+		if (m->ioasid[i].id == id && m->ioasid[i].stage != UNUSED &&
+		    m->ioasid[i].stage != RETURNED)
 			return true;
 	return false;
 }
 
-/* The lowest free number; 0: none */
+/* The lowest free id; 0: none */
 static u32 pick(const struct model *m, u32 min, u32 max)
 {
 	u32 id;
@@ -81,43 +81,43 @@ static u32 pick(const struct model *m, u32 min, u32 max)
 }
 
 /* Live: published, and referenced still */
-static bool live(const struct model_number *n, int set)
+static bool live(const struct model_ioasid *n, int set)
 {
 	return n->stage == PUBLISHED && n->set == set && n->refs;
 }
 
-static struct model_number *by_id(struct model *m, int set, u32 id)
+static struct model_ioasid *by_id(struct model *m, int set, u32 id)
 {
 	int i;
 
-	for (i = 0; i < MODEL_NUMBERS; i++)
-		if (live(&m->number[i], set) && m->number[i].id == id)
-			return &m->number[i];
+	for (i = 0; i < MODEL_IOASIDS; i++)
+		if (live(&m->ioasid[i], set) && m->ioasid[i].id == id)
+			return &m->ioasid[i];
 	return NULL;
 }
 
 /*
- * The number that the end of the set meets next. It is listed after alloc made
+ * The IOASID that the end of the set meets next. It is listed after alloc made
  * it active, and is until free has parked it.
  */
-static struct model_number *next_listed(struct model *m, int set)
+static struct model_ioasid *next_listed(struct model *m, int set)
 {
-	struct model_number *n, *best = NULL;
+	struct model_ioasid *n, *best = NULL;
 
-	for (n = m->number; n < m->number + MODEL_NUMBERS; n++)
+	for (n = m->ioasid; n < m->ioasid + MODEL_IOASIDS; n++)
 		if (live(n, set) && n->listed &&
 		    (!best || n->id < best->id))
 			best = n;
 	return best;
 }
 
-static bool attached(const struct model *m, int number, int dev)
+static bool attached(const struct model *m, int ioasid, int dev)
 {
 	int i, j;
 
 	for (i = 0; i < BANKS; i++)
 		for (j = 0; j < BANK_ATTACHMENTS; j++)
-			if (m->bank[i].attachment[j] == number + 1 &&
+			if (m->bank[i].attachment[j] == ioasid + 1 &&
 			    m->bank[i].dev[j] == dev)
 				return true;
 	return false;
@@ -129,7 +129,7 @@ static void set_put(struct model_set *s)
 		memset(s, 0, sizeof(*s));
 }
 
-static void park(struct model *m, struct model_number *n)
+static void park(struct model *m, struct model_ioasid *n)
 {
 	n->parked = true;
 	m->set[n->set].active--;
@@ -149,10 +149,10 @@ static enum verdict go(struct progress *p, int step)
 	return step == END ? DONE : MORE;
 }
 
-/* Put a reference to the number at hand, then go on */
-static enum verdict put(struct progress *p, int number, int then)
+/* Put a reference to the IOASID at hand, then go on */
+static enum verdict put(struct progress *p, int ioasid, int then)
 {
-	p->number = number;
+	p->ioasid = ioasid;
 	p->then = then;
 	return go(p, PUT_REF);
 }
@@ -160,7 +160,7 @@ static enum verdict put(struct progress *p, int number, int then)
 /* The steps of the last put */
 static enum verdict step_put(struct model *m, struct progress *p)
 {
-	struct model_number *n = &m->number[p->number];
+	struct model_ioasid *n = &m->ioasid[p->ioasid];
 
 	switch (p->step) {
 	case PUT_REF:
@@ -209,7 +209,7 @@ static enum verdict step_set_free(struct model *m, const struct op *op,
 {
 	u32 set = p->step ? p->set : m->bank[op->bank].set[0] - 1;
 	struct model_set *s = &m->set[set];
-	struct model_number *n;
+	struct model_ioasid *n;
 
 	switch (p->step) {
 	case 0:
@@ -236,30 +236,30 @@ static enum verdict step_set_free(struct model *m, const struct op *op,
 			return go(p, 3);
 		}
 		n->listed = false;
-		p->numbers |= 1U << (n - m->number);
+		p->ioasids |= 1U << (n - m->ioasid);
 		return go(p, 3);
 	default:
-		if (p->numbers) {
-			struct model_number *first = NULL;
+		if (p->ioasids) {
+			struct model_ioasid *first = NULL;
 
-			for (n = m->number; n < m->number + MODEL_NUMBERS; n++)
-				if (p->numbers & 1U << (n - m->number) &&
+			for (n = m->ioasid; n < m->ioasid + MODEL_IOASIDS; n++)
+				if (p->ioasids & 1U << (n - m->ioasid) &&
 				    (!first || n->id < first->id))
 					first = n;
-			p->numbers &= ~(1U << (first - m->number));
-			return put(p, first - m->number, 4);
+			p->ioasids &= ~(1U << (first - m->ioasid));
+			return put(p, first - m->ioasid, 4);
 		}
 		set_put(s);
 		return finish(p);
 	}
 }
 
-/* Which number is found is seen in one step, and the reference taken later */
+/* The IOASID is found in one step, and the reference taken in a later one */
 static enum verdict step_find(struct model *m, const struct op *op,
 			      const struct result *r, struct progress *p)
 {
 	int set = m->bank[op->bank].set[op->set] - 1;
-	struct model_number *n;
+	struct model_ioasid *n;
 
 	if (!p->step) {
 		n = by_id(m, set, op->min);
@@ -267,19 +267,19 @@ static enum verdict step_find(struct model *m, const struct op *op,
 			n = NULL;
 		if (!n)
 			return r->found ? NO : finish(p);
-		p->number = n - m->number;
+		p->ioasid = n - m->ioasid;
 		/* The last reference may go before this one is taken */
-		if (r->found && real_number(p->number) != r->found)
+		if (r->found && real_ioasid(p->ioasid) != r->found)
 			return NO;
 		return go(p, 1);
 	}
-	n = &m->number[p->number];
+	n = &m->ioasid[p->ioasid];
 	if (!n->refs || n->stage != PUBLISHED)
 		return r->found ? NO : finish(p);
 	if (!r->found || n->id != r->value)
 		return NO;
 	n->refs++;
-	m->bank[op->bank].number[op->to] = p->number + 1;
+	m->bank[op->bank].ioasid[op->to] = p->ioasid + 1;
 	return finish(p);
 }
 
@@ -289,7 +289,7 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 {
 	int set = m->bank[op->bank].set[op->set] - 1;
 	struct model_set *s = &m->set[set];
-	struct model_number *n = &m->number[op->fresh];
+	struct model_ioasid *n = &m->ioasid[op->fresh];
 
 	switch (p->step) {
 	case 0:
@@ -305,7 +305,7 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 		s->pending++;
 		n->set = set;
 		n->refs = NOT_YET;
-		p->number = op->fresh;
+		p->ioasid = op->fresh;
 		p->then = END;
 		return go(p, 2);
 	case 2:
@@ -343,15 +343,15 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 	default:
 		n->stage = PUBLISHED;
 		n->listed = true;
-		m->bank[op->bank].number[op->to] = op->fresh + 1;
+		m->bank[op->bank].ioasid[op->to] = op->fresh + 1;
 		return finish(p);
 	}
 }
 
-static enum verdict step_free(struct model *m, int number, const struct op *op,
+static enum verdict step_free(struct model *m, int ioasid, const struct op *op,
 			      struct progress *p)
 {
-	struct model_number *n = &m->number[number];
+	struct model_ioasid *n = &m->ioasid[ioasid];
 	struct model_set *s = &m->set[n->set];
 
 	switch (p->step) {
@@ -366,16 +366,16 @@ static enum verdict step_free(struct model *m, int number, const struct op *op,
 	case 1:
 		n->listed = false;
 		s->mutex = 0;
-		return put(p, number, END);
+		return put(p, ioasid, END);
 	}
 	return NO;
 }
 
-static enum verdict step_attach(struct model *m, int number, const struct op *op,
+static enum verdict step_attach(struct model *m, int ioasid, const struct op *op,
 				const struct result *r)
 {
 	struct model_bank *b = &m->bank[op->bank];
-	struct model_number *n = &m->number[number];
+	struct model_ioasid *n = &m->ioasid[ioasid];
 	int want = 0;
 
 	if (r->ret == -ENOMEM)
@@ -384,7 +384,7 @@ static enum verdict step_attach(struct model *m, int number, const struct op *op
 		return NO;
 	if (n->parked)
 		want = -ESHUTDOWN;
-	else if (attached(m, number, op->dev))
+	else if (attached(m, ioasid, op->dev))
 		want = -EEXIST;
 	else if (op->dev_fails)
 		want = -EIO;
@@ -394,7 +394,7 @@ static enum verdict step_attach(struct model *m, int number, const struct op *op
 		return DONE;
 	n->refs++;
 	n->attachments++;
-	b->attachment[op->attachment] = number + 1;
+	b->attachment[op->attachment] = ioasid + 1;
 	b->dev[op->attachment] = op->dev;
 	return DONE;
 }
@@ -403,20 +403,20 @@ static enum verdict step_detach(struct model *m, const struct op *op,
 				struct progress *p)
 {
 	struct model_bank *b = &m->bank[op->bank];
-	int number = b->attachment[op->attachment] - 1;
+	int ioasid = b->attachment[op->attachment] - 1;
 
-	if (m->set[m->number[number].set].mutex)
+	if (m->set[m->ioasid[ioasid].set].mutex)
 		return NO;
 	b->attachment[op->attachment] = 0;
 	b->dev[op->attachment] = 0;
-	m->number[number].attachments--;
-	return put(p, number, END);
+	m->ioasid[ioasid].attachments--;
+	return put(p, ioasid, END);
 }
 
 static enum verdict step_query(struct model *m, int set, const struct op *op,
 			       const struct result *r)
 {
-	struct model_number *n = by_id(m, set, op->min);
+	struct model_ioasid *n = by_id(m, set, op->min);
 
 	if (m->set[set].mutex)
 		return NO;
@@ -437,10 +437,10 @@ static enum verdict step_count(const struct model_set *s, const struct result *r
 static bool allowed(const struct model *m, const struct op *op)
 {
 	const struct model_bank *b = &m->bank[op->bank];
-	const struct model_number *n = NULL;
+	const struct model_ioasid *n = NULL;
 
-	if (b->number[op->number])
-		n = &m->number[b->number[op->number] - 1];
+	if (b->ioasid[op->ioasid])
+		n = &m->ioasid[b->ioasid[op->ioasid] - 1];
 
 	switch (op->code) {
 	case SET_ALLOC:
@@ -455,16 +455,16 @@ static bool allowed(const struct model *m, const struct op *op)
 		return m->bank[op->from].set[0] && !b->set[op->to];
 	case ALLOC:
 		return b->set[op->set] && !m->set[b->set[op->set] - 1].freed &&
-		       !b->number[op->to] && op->fresh != 0xff;
+		       !b->ioasid[op->to] && op->fresh != 0xff;
 	case FIND:
-		return b->set[op->set] && !b->number[op->to];
+		return b->set[op->set] && !b->ioasid[op->to];
 	case QUERY:
 	case COUNT:
 		return b->set[op->set];
 	case DROP:
 		return n && !n->parked && n->refs == 2 && !n->attachments;
 	case GET:
-		return n && !b->number[op->to];
+		return n && !b->ioasid[op->to];
 	case ATTACH:
 		return n && !b->attachment[op->attachment];
 	case DETACH:
@@ -481,7 +481,7 @@ static enum verdict step(struct model *m, const struct op *op,
 			 const struct result *r, struct progress *p, bool fail)
 {
 	struct model_bank *b = &m->bank[op->bank];
-	int set = b->set[op->set] - 1, number = b->number[op->number] - 1;
+	int set = b->set[op->set] - 1, ioasid = b->ioasid[op->ioasid] - 1;
 
 	if (fail && (r->ret != -ENOMEM || op->code != ALLOC ||
 		     (p->step != 0 && p->step != 3)))
@@ -493,7 +493,7 @@ static enum verdict step(struct model *m, const struct op *op,
 			return NO;
 		if (r->skipped)
 			return finish(p);
-		/* Short of memory, a set's number in debugfs is tried from 1 on */
+		/* Short of memory, a set's id is tried from 1 on */
 		if (r->failed != (r->ret == -ENOMEM) &&
 		    !(r->failed && op->code == SET_ALLOC))
 			return NO;
@@ -518,25 +518,25 @@ static enum verdict step(struct model *m, const struct op *op,
 	case ALLOC:
 		return step_alloc(m, op, r, p, fail);
 	case FREE:
-		return step_free(m, number, op, p);
+		return step_free(m, ioasid, op, p);
 	case DROP:
 		if (!p->step) {
-			m->number[number].refs--;
+			m->ioasid[ioasid].refs--;
 			return go(p, 1);
 		}
-		b->number[op->number] = 0;
-		return put(p, number, END);
+		b->ioasid[op->ioasid] = 0;
+		return put(p, ioasid, END);
 	case GET:
-		m->number[number].refs++;
-		b->number[op->to] = number + 1;
+		m->ioasid[ioasid].refs++;
+		b->ioasid[op->to] = ioasid + 1;
 		return DONE;
 	case PUT:
-		b->number[op->number] = 0;
-		return put(p, number, END);
+		b->ioasid[op->ioasid] = 0;
+		return put(p, ioasid, END);
 	case FIND:
 		return step_find(m, op, r, p);
 	case ATTACH:
-		return step_attach(m, number, op, r);
+		return step_attach(m, ioasid, op, r);
 	case DETACH:
 		return step_detach(m, op, p);
 	case QUERY:
@@ -672,7 +672,7 @@ bool model_explain(struct model *model, const struct history *h, bool *gave_up)
 
 static u32 id_of(const struct model *m, u8 handle)
 {
-	return handle ? m->number[handle - 1].id : 0;
+	return handle ? m->ioasid[handle - 1].id : 0;
 }
 
 static void print_handle(u8 handle, u32 what)
@@ -696,13 +696,13 @@ void model_print(const struct model *m)
 			"  set %d: quota %u, %u active, %u parked, %u references%s%s\n",
 			i, s->quota, s->active, s->parked, s->refs,
 			s->freed ? ", freed" : "", s->charged ? ", charged" : "");
-		for (j = 0; j < MODEL_NUMBERS; j++) {
-			const struct model_number *n = &m->number[j];
+		for (j = 0; j < MODEL_IOASIDS; j++) {
+			const struct model_ioasid *n = &m->ioasid[j];
 
 			if (n->stage != PUBLISHED || n->set != i)
 				continue;
 			fprintf(stderr,
-				"    number %u: %s, %u references, %u attachments",
+				"    id %u: %s, %u references, %u attachments",
 				n->id, n->parked ? "parked" : "active", n->refs,
 				n->attachments);
 			fputc('\n', stderr);
@@ -715,9 +715,9 @@ void model_print(const struct model *m)
 		fprintf(stderr, "  task %d: sets", i);
 		for (j = 0; j < BANK_SETS; j++)
 			print_handle(b->set[j], b->set[j] - 1);
-		fprintf(stderr, ", numbers");
-		for (j = 0; j < BANK_NUMBERS; j++)
-			print_handle(b->number[j], id_of(m, b->number[j]));
+		fprintf(stderr, ", ids");
+		for (j = 0; j < BANK_IOASIDS; j++)
+			print_handle(b->ioasid[j], id_of(m, b->ioasid[j]));
 		fprintf(stderr, ", attachments");
 		for (j = 0; j < BANK_ATTACHMENTS; j++)
 			print_handle(b->attachment[j], id_of(m, b->attachment[j]));

@@ -14,11 +14,11 @@
 
 #define BANKS		3	/* who has handles: a task each */
 #define BANK_SETS	3	/* the first was allocated by the bank */
-#define BANK_NUMBERS	3
+#define BANK_IOASIDS	3
 #define BANK_ATTACHMENTS 2
 #define MAX_OPS		4	/* of a task in a parallel phase */
 #define MODEL_SETS	16
-#define MODEL_NUMBERS	24
+#define MODEL_IOASIDS	24
 
 enum code {
 	SET_ALLOC, SET_FREE, SET_GET, SET_PUT, SET_JOIN, ALLOC, FREE, DROP, GET,
@@ -26,24 +26,24 @@ enum code {
 	WATCH, CODES
 };
 
-/* Handles are places in the bank of the task. One is told for set and number. */
+/* Handles are places in the bank of the task. One index serves both sets and IOASIDs. */
 struct op {
 	u8 code;
 	u8 bank;
 	u8 set;			/* which set of the bank */
-	u8 number;		/* which number of the bank */
+	u8 ioasid;		/* which IOASID of the bank */
 	u8 to;			/* where what is found goes */
 	u8 attachment;
 	u8 dev;			/* a device, and whether with or without PASID */
 	u8 from;		/* the bank whose set is joined */
-	u8 fresh;		/* what a new set or number is to the model */
+	u8 fresh;		/* index of a new set or IOASID in the model */
 	bool charged;
 	bool atomic;		/* interrupts are off */
 	bool dev_fails;
 	bool unpublished;	/* ALLOC is undone before anybody can find it */
 	u8 fail_nth;
 	bool fail_nowait;
-	u32 min, max;		/* of ALLOC; min is the number of FIND and QUERY */
+	u32 min, max;		/* of ALLOC; min is the id of FIND and QUERY */
 	u32 quota;
 };
 
@@ -51,13 +51,13 @@ struct result {
 	bool skipped;		/* the handles do not allow it */
 	bool failed;		/* an allocation of memory did */
 	int ret;
-	u32 value;		/* a number */
-	const void *found;	/* a set or number */
+	u32 value;		/* an id */
+	const void *found;	/* a set or IOASID */
 	u32 count[5];
 	unsigned int begin, end;	/* when, for the order */
 };
 
-struct model_number {
+struct model_ioasid {
 	u8 stage;
 	u8 set;
 	u8 refs;
@@ -84,16 +84,16 @@ struct model_set {
 	u32 quota;
 };
 
-/* Handles: an index + 1 into the model's sets and numbers, 0 for none */
+/* Handles: an index + 1 into the model's sets and IOASIDs, 0 for none */
 struct model_bank {
 	u8 set[BANK_SETS];
-	u8 number[BANK_NUMBERS];
+	u8 ioasid[BANK_IOASIDS];
 	u8 attachment[BANK_ATTACHMENTS];
 	u8 dev[BANK_ATTACHMENTS];
 };
 
 struct model {
-	struct model_number number[MODEL_NUMBERS];
+	struct model_ioasid ioasid[MODEL_IOASIDS];
 	struct model_set set[MODEL_SETS];
 	struct model_bank bank[BANKS];
 	u8 charged;
@@ -103,7 +103,7 @@ struct model {
 
 /* What the core's pointers are to the model; grows as results come in */
 const void *real_set(int index);
-const void *real_number(int index);
+const void *real_ioasid(int index);
 /* Whether what is found now, when nobody runs, is as in the model */
 bool real_matches(const struct model *model);
 
@@ -122,6 +122,6 @@ bool model_explain(struct model *model, const struct history *history,
 		   bool *gave_up);
 void model_print(const struct model *model);
 int model_unused_set(const struct model *model, int nth);
-int model_unused_number(const struct model *model, int nth);
+int model_unused_ioasid(const struct model *model, int nth);
 
 #endif /* _IOASID_MODEL_H */

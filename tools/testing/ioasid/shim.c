@@ -263,7 +263,7 @@ void kmem_cache_free(struct kmem_cache *cache, void *p)
 	free(p);
 }
 
-/* What counts references and numbers */
+/* The misc cgroup */
 
 struct misc_cg shim_cg;
 
