@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of what qi_submit_sync() does when a device does not answer in
- * time, which no emulated hardware has, and when a descriptor is refused.
- * Included by dmar.c.
+ * KUnit tests of qi_submit_sync(): no descriptor is lost to an Invalidation
+ * Time-out Error (ITE), which no emulated hardware raises, or to an Invalidation
+ * Queue Error (IQE).
  *
  * The registers are memory, and another CPU plays the hardware. It does so in an
- * interrupt: a task there could wait for the CPU that submits, which polls with
- * interrupts off until the hardware has gone on.
+ * interrupt handler: a task on that CPU could be made to wait for the submitting
+ * CPU, which polls with interrupts off until the hardware makes progress.
  */
 #include <kunit/test.h>
+#include <linux/pci.h>
+#include <linux/rbtree.h>
 #include <linux/smp.h>
 
-/* Set with an error; gone when software has written there, as this is memory */
+#include "iommu.h"
+
+/* Marker: cleared once software writes FSTS, as the register is plain memory */
 #define TEST_UNWRITTEN	BIT(31)
 
-/* The device that there is, and one that there is not */
+/* An existing and a missing device */
 #define TEST_SID	PCI_DEVID(0, PCI_DEVFN(1, 0))
 #define TEST_GONE	PCI_DEVID(0, PCI_DEVFN(2, 0))
 
@@ -32,7 +36,7 @@ struct test_submission {
 	unsigned int count;
 	unsigned int first;	/* bit in @executed; the others follow */
 	int rc;
-	u64 done;		/* of them, what was executed when it returned */
+	u64 done;		/* descriptors executed when it returned */
 };
 
 struct test_hw {
@@ -47,20 +51,20 @@ struct test_hw {
 	struct pci_ops ops;
 
 	struct test_submission mine;
-	struct test_submission other;	/* behind mine, by a third CPU */
+	struct test_submission other;	/* behind @mine, by a third CPU */
 
 	/*
-	 * IQE comes at the descriptor that is fetched as number @at, ITE when
-	 * @until are fetched, of which [@at, @until) are not executed.
+	 * Raise IQE at descriptor @at, or ITE after @until descriptors were
+	 * fetched, of which [@at, @until) are not executed.
 	 */
 	u32 error;
 	unsigned int at, until;
 
 	unsigned int fetched;
-	u64 executed;		/* the bits of descriptors, as in their qw1 */
-	bool disordered;	/* or twice */
+	u64 executed;		/* bits of descriptors, as in their qw1 */
+	bool disordered;	/* out of order, or executed twice */
 	u32 raised;
-	bool stale;		/* somebody may think that it is raised still */
+	bool stale;		/* a CPU may still act on an error it read earlier */
 	const char *wrong;
 	atomic_t busy;		/* CPUs */
 };
@@ -74,7 +78,7 @@ static void hw_raise(struct test_hw *hw)
 	writel(hw->raised | TEST_UNWRITTEN, hw->iommu.reg + DMAR_FSTS_REG);
 }
 
-/* Whether an error stops it: software clears that by writing 1 */
+/* Return true while an error stops the hardware; software clears it by writing 1 */
 static bool hw_error(struct test_hw *hw)
 {
 	void __iomem *reg = hw->iommu.reg + DMAR_FSTS_REG;
@@ -85,7 +89,7 @@ static bool hw_error(struct test_hw *hw)
 		writel(hw->raised ? hw->raised | TEST_UNWRITTEN : 0, reg);
 		hw->stale = true;
 	} else if (hw->stale && raw_spin_trylock(&hw->qi.q_lock)) {
-		/* Who found it set a moment too long is done with it now */
+		/* The lock was free: no CPU is inside qi_check_fault() */
 		hw->stale = readl(reg);
 		raw_spin_unlock(&hw->qi.q_lock);
 	}
@@ -105,7 +109,7 @@ static void hw_execute(struct test_hw *hw, const struct qi_desc *desc)
 	WRITE_ONCE(hw->executed, hw->executed | desc->qw1);
 }
 
-/* Fetch a descriptor, if there is one; all that is to be submitted is there first */
+/* Fetch a descriptor, if there is one, after everything has been submitted */
 static void hw_step(struct test_hw *hw)
 {
 	unsigned int all = hw->mine.count + 1 + hw->other.count + !!hw->other.count;
@@ -123,7 +127,7 @@ static void hw_step(struct test_hw *hw)
 		return;
 
 	if (READ_ONCE(hw->status[head]) != QI_IN_USE)
-		hw->wrong = "a slot was given back before it was fetched";
+		hw->wrong = "a slot was freed before it was fetched";
 	if (hw->error == DMA_FSTS_IQE && hw->fetched == hw->at) {
 		hw_raise(hw);
 		return;
@@ -139,7 +143,7 @@ static void hw_step(struct test_hw *hw)
 		hw_raise(hw);
 }
 
-/* The test has failed: let those go who poll for what does not come */
+/* The test has failed: release the CPUs that poll */
 static void hw_give_up(struct test_hw *hw)
 {
 	int i;
@@ -193,7 +197,7 @@ static void submit_other(void *data)
 	submit(hw, &hw->other);
 }
 
-/* Submit mine and the other's; afterwards all of the queue is free again */
+/* Submit both; the whole queue must be free afterwards */
 static void run(struct kunit *test, int rc, unsigned int fetched, u64 done)
 {
 	struct test_hw *hw = test->priv;
@@ -205,7 +209,7 @@ static void run(struct kunit *test, int rc, unsigned int fetched, u64 done)
 	hw->disordered = false;
 	atomic_set(&hw->busy, jobs + 1);
 
-	/* Nor is a task to come in here that waits for the other CPUs */
+	/* No preemption by a task that waits for the other CPUs */
 	here = get_cpu();
 	for_each_online_cpu(cpu)
 		if (cpu != here && jobs)
@@ -251,8 +255,8 @@ static void expect_plain(struct kunit *test, unsigned int count)
 }
 
 /*
- * An error where the ring ends: before my wait, or before what is not mine. What
- * is submitted next finds nothing of it.
+ * An error where the ring wraps: before the wait descriptor of @mine, or before
+ * @other. The next submission must not be affected.
  */
 static void expect(struct kunit *test, u32 error, unsigned int at,
 		   unsigned int until, unsigned int fetched, u64 done)
@@ -271,7 +275,7 @@ static void expect(struct kunit *test, u32 error, unsigned int at,
 }
 
 /* All around the ring */
-static void executed_in_order_and_once(struct kunit *test)
+static void descriptors_are_executed_once_and_in_order(struct kunit *test)
 {
 	unsigned int i;
 
@@ -279,7 +283,7 @@ static void executed_in_order_and_once(struct kunit *test)
 		expect_plain(test, 1 + i % ARRAY_SIZE(test_caches));
 }
 
-static void time_out_aborts_the_wait(struct kunit *test)
+static void ite_at_the_wait_is_resubmitted(struct kunit *test)
 {
 	unsigned int at;
 
@@ -289,8 +293,8 @@ static void time_out_aborts_the_wait(struct kunit *test)
 	}
 }
 
-/* The wait is executed, but some of what it should have waited for is not */
-static void time_out_before_the_wait(struct kunit *test)
+/* The wait descriptor is executed, but not all descriptors ahead of it */
+static void ite_before_the_wait_is_resubmitted(struct kunit *test)
 {
 	unsigned int at, until;
 
@@ -302,7 +306,7 @@ static void time_out_before_the_wait(struct kunit *test)
 	}
 }
 
-/* Who finds the error is left to chance */
+/* Which CPU finds the error is left to chance */
 static void two_submissions(struct kunit *test)
 {
 	struct test_hw *hw = test->priv;
@@ -310,12 +314,12 @@ static void two_submissions(struct kunit *test)
 	if (num_online_cpus() < 3)
 		kunit_skip(test, "needs three CPUs");
 	mine(test, test_devtlbs, 2);
-	/* Not of devices, whose lock may be none for an interrupt to take */
+	/* Not of devices: device_rbtree_lock is not for use in interrupts */
 	hw->other.qw0 = test_caches;
 	hw->other.count = 2;
 }
 
-static void time_out_of_somebody_else(struct kunit *test)
+static void ite_of_another_submission_is_resubmitted(struct kunit *test)
 {
 	unsigned int at, until;
 
@@ -328,7 +332,7 @@ static void time_out_of_somebody_else(struct kunit *test)
 	}
 }
 
-static void devices_that_are_gone_are_left_out(struct kunit *test)
+static void devices_that_are_gone_are_not_resubmitted(struct kunit *test)
 {
 	static const u64 some[] = {
 		QI_PC_TYPE, TEST_DEVTLB_PASID(TEST_GONE), TEST_DEVTLB(TEST_SID),
@@ -348,17 +352,22 @@ static void devices_that_are_gone_are_left_out(struct kunit *test)
 	expect(test, DMA_FSTS_ITE, 0, 2, 3 + 1, 0);
 }
 
-/* It is sent, its wait is aborted */
-static void page_response_is_sent_once(struct kunit *test)
+/* A device that never gets its response waits forever; a second one is harmless */
+static void page_response_is_resubmitted(struct kunit *test)
 {
 	static const u64 response = QI_PGRP_RESP_TYPE;
+	unsigned int at, until;
 
-	mine(test, &response, 1);
-	expect(test, DMA_FSTS_ITE, 1, 2, 2 + 1, BIT(0));
+	for (at = 0; at < 2; at++) {
+		for (until = at + 1; until <= 2; until++) {
+			mine(test, &response, 1);
+			expect(test, DMA_FSTS_ITE, at, until, 2 + 2, BIT(0));
+		}
+	}
 }
 
-/* Those behind it are executed, and waited for */
-static void refused_descriptor(struct kunit *test)
+/* The descriptors behind it are executed, and waited for */
+static void iqe_rejects_one_descriptor_only(struct kunit *test)
 {
 	unsigned int at;
 
@@ -368,7 +377,7 @@ static void refused_descriptor(struct kunit *test)
 	}
 }
 
-static void refused_descriptor_of_somebody_else(struct kunit *test)
+static void iqe_of_another_submission_is_left_to_its_cpu(struct kunit *test)
 {
 	unsigned int at;
 
@@ -401,7 +410,7 @@ static int dmar_test_init(struct kunit *test)
 	const struct test_width *width = test->param_value;
 	struct test_hw *hw;
 
-	/* Where spin locks sleep, none can be taken while the CPU is kept */
+	/* Sleeping spinlocks cannot be taken with preemption disabled */
 	if (num_online_cpus() < 2 || IS_ENABLED(CONFIG_PREEMPT_RT))
 		kunit_skip(test, "needs two CPUs, and not PREEMPT_RT");
 	hw = kunit_kzalloc(test, sizeof(*hw), GFP_KERNEL);
@@ -429,14 +438,14 @@ static int dmar_test_init(struct kunit *test)
 }
 
 static struct kunit_case dmar_test_cases[] = {
-	KUNIT_CASE_PARAM(executed_in_order_and_once, test_width_gen_params),
-	KUNIT_CASE_PARAM(time_out_aborts_the_wait, test_width_gen_params),
-	KUNIT_CASE_PARAM(time_out_before_the_wait, test_width_gen_params),
-	KUNIT_CASE_PARAM(time_out_of_somebody_else, test_width_gen_params),
-	KUNIT_CASE_PARAM(devices_that_are_gone_are_left_out, test_width_gen_params),
-	KUNIT_CASE_PARAM(page_response_is_sent_once, test_width_gen_params),
-	KUNIT_CASE_PARAM(refused_descriptor, test_width_gen_params),
-	KUNIT_CASE_PARAM(refused_descriptor_of_somebody_else, test_width_gen_params),
+	KUNIT_CASE_PARAM(descriptors_are_executed_once_and_in_order, test_width_gen_params),
+	KUNIT_CASE_PARAM(ite_at_the_wait_is_resubmitted, test_width_gen_params),
+	KUNIT_CASE_PARAM(ite_before_the_wait_is_resubmitted, test_width_gen_params),
+	KUNIT_CASE_PARAM(ite_of_another_submission_is_resubmitted, test_width_gen_params),
+	KUNIT_CASE_PARAM(devices_that_are_gone_are_not_resubmitted, test_width_gen_params),
+	KUNIT_CASE_PARAM(page_response_is_resubmitted, test_width_gen_params),
+	KUNIT_CASE_PARAM(iqe_rejects_one_descriptor_only, test_width_gen_params),
+	KUNIT_CASE_PARAM(iqe_of_another_submission_is_left_to_its_cpu, test_width_gen_params),
 	{}
 };
 

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of what attaching and detaching domains does to PASID table entries,
+ * and of the invalidations that are submitted for it.
+ */
+#include <linux/iommu.h>
+#include <linux/mmu_notifier.h>
+#include <linux/sched/mm.h>
+
+#include "test_iommu.h"
+
+#define TEST_PASID	1
+#define TEST_PGD	0x100000
+
+/* Whether an entry blocks DMA quietly. Hardware ignores the other fields then. */
+static bool is_blocked(struct pasid_entry *pte)
+{
+	return !pasid_pte_is_present(pte) && pasid_pte_is_fault_disabled(pte);
+}
+
+/* --- SVA: the address space of a process and its end */
+
+struct sva {
+	struct iommu_domain *domain;
+	struct mm_struct *mm;
+	struct device *dev;
+	struct pasid_entry *pte;
+
+	/* Seen while the caches are being flushed */
+	u64 val0;
+	unsigned int nested;	/* submissions for the exit of the mm alone */
+};
+
+static struct sva sva;
+
+/* Attach an SVA domain of a new mm to TEST_PASID of the first device */
+static void sva_attach(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+
+	memset(&sva, 0, sizeof(sva));
+	sva.dev = &m->pdev[0].dev;
+	sva.mm = mm_alloc();
+	KUNIT_ASSERT_NOT_NULL(test, sva.mm);
+	sva.domain = intel_svm_domain_alloc(sva.dev, sva.mm);
+	if (IS_ERR(sva.domain)) {
+		mmput(sva.mm);
+		kunit_skip(test, "needs CONFIG_INTEL_IOMMU_SVM");
+	}
+	/* As iommu_sva_domain_alloc() does */
+	sva.domain->type = IOMMU_DOMAIN_SVA;
+	sva.domain->mm = sva.mm;
+
+	KUNIT_ASSERT_EQ(test, 0, sva.domain->ops->set_dev_pasid(sva.domain, sva.dev,
+								TEST_PASID, NULL));
+	sva.pte = test_entry(sva.dev, TEST_PASID);
+	KUNIT_ASSERT_NOT_NULL(test, sva.pte);
+	KUNIT_ASSERT_TRUE(test, pasid_pte_is_present(sva.pte));
+	test_forget(m);
+}
+
+static void sva_detach(void)
+{
+	struct iommu_domain *blocked = intel_iommu_ops.blocked_domain;
+
+	blocked->ops->set_dev_pasid(blocked, sva.dev, TEST_PASID, sva.domain);
+}
+
+static void sva_free(void)
+{
+	sva.domain->ops->free(sva.domain);
+	mmu_notifier_synchronize();
+}
+
+static void see_the_entry(struct kunit *test)
+{
+	sva.val0 = READ_ONCE(sva.pte->val[0]);
+}
+
+static void exit_blocks_with_one_store(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+
+	sva_attach(test);
+	m->event = see_the_entry;
+	mmput(sva.mm);
+	KUNIT_EXPECT_FALSE(test, sva.val0 & PASID_PTE_PRESENT);
+	KUNIT_EXPECT_TRUE(test, sva.val0 & PASID_PTE_FPD);
+	KUNIT_EXPECT_EQ(test, 1, test_count(m, QI_PC_TYPE));
+	KUNIT_EXPECT_EQ(test, 1, test_count(m, QI_EIOTLB_TYPE));
+	KUNIT_EXPECT_GE(test, test_count(m, QI_DEIOTLB_TYPE), 1);
+	KUNIT_EXPECT_FALSE(test, m->locked);
+
+	sva_detach();
+	sva_free();
+}
+
+/* Quiet until the PASID is detached, with page requests drained then, not earlier */
+static void detach_drains_page_requests_after_exit(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct iopf_queue *queue;
+
+	queue = iopf_queue_alloc("test");
+	KUNIT_ASSERT_NOT_NULL(test, queue);
+	KUNIT_EXPECT_EQ(test, 0, iopf_queue_add_device(queue, &m->pdev[0].dev));
+	sva_attach(test);
+	m->info[0].iopf_refcount = 1;
+
+	mmput(sva.mm);
+	KUNIT_EXPECT_TRUE(test, is_blocked(sva.pte));
+	KUNIT_EXPECT_EQ(test, 0, m->nr_drains);
+
+	sva_detach();
+	KUNIT_EXPECT_EQ(test, 0, READ_ONCE(sva.pte->val[0]));
+	KUNIT_EXPECT_EQ(test, 1, m->nr_drains);
+	sva_free();
+
+	m->info[0].iopf_refcount = 0;
+	iopf_queue_remove_device(queue, &m->pdev[0].dev);
+	iopf_queue_free(queue);
+}
+
+static void exit_now(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	unsigned int before = m->nr_submissions;
+
+	mmput(sva.mm);
+	sva.nested = m->nr_submissions - before;
+}
+
+/* The detach has cleared Present, and has not flushed the caches yet */
+static void exit_flushes_during_a_detach(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+
+	sva_attach(test);
+	m->event = exit_now;
+	sva_detach();
+	KUNIT_EXPECT_GE(test, sva.nested, 1);
+	KUNIT_EXPECT_EQ(test, 2, test_count(m, QI_PC_TYPE));
+	KUNIT_EXPECT_EQ(test, 2, test_count(m, QI_EIOTLB_TYPE));
+	KUNIT_EXPECT_EQ(test, 0, READ_ONCE(sva.pte->val[0]));
+	KUNIT_EXPECT_FALSE(test, m->locked);
+	sva_free();
+}
+
+/* --- Domains with page tables */
+
+static struct dmar_domain *add_domain(struct kunit *test,
+				      const struct iommu_domain_ops *ops)
+{
+	struct test_machine *m = test->priv;
+	struct dmar_domain *domain;
+
+	domain = kunit_kzalloc(test, sizeof(*domain), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	domain->domain.type = IOMMU_DOMAIN_UNMANAGED;
+	domain->domain.ops = ops;
+	INIT_LIST_HEAD(&domain->devices);
+	INIT_LIST_HEAD(&domain->dev_pasids);
+	INIT_LIST_HEAD(&domain->cache_tags);
+	spin_lock_init(&domain->lock);
+	spin_lock_init(&domain->cache_lock);
+	xa_init(&domain->iommu_array);
+	KUNIT_ASSERT_EQ(test, 0, domain_attach_iommu(domain, m->iommu[0]));
+	return domain;
+}
+
+static void tag(struct kunit *test, struct dmar_domain *domain, u32 pasid)
+{
+	struct test_machine *m = test->priv;
+
+	KUNIT_ASSERT_EQ(test, 0, cache_tag_assign_domain(domain, &m->pdev[0].dev, pasid));
+}
+
+static void untag(struct kunit *test, struct dmar_domain *domain, u32 pasid)
+{
+	struct test_machine *m = test->priv;
+
+	cache_tag_unassign_domain(domain, &m->pdev[0].dev, pasid);
+}
+
+static void free_domain(struct kunit *test, struct dmar_domain *domain)
+{
+	struct test_machine *m = test->priv;
+
+	KUNIT_EXPECT_TRUE(test, list_empty(&domain->cache_tags));
+	domain_detach_iommu(domain, m->iommu[0]);
+	kfree(domain->qi_batch);
+}
+
+/* The descriptors of an unmap, and whether they come in this order */
+static void expect_unmap(struct kunit *test, struct dmar_domain *domain,
+			 const u8 *types, unsigned int count)
+{
+	struct test_machine *m = test->priv;
+	unsigned int i;
+
+	test_forget(m);
+	cache_tag_flush_range(domain, 0x1000, 0x1fff, 0);
+	KUNIT_ASSERT_EQ(test, count, m->nr_descs);
+	for (i = 0; i < count; i++)
+		KUNIT_EXPECT_EQ_MSG(test, types[i], test_type(m, i), "descriptor %u", i);
+	KUNIT_EXPECT_EQ(test, 1, m->nr_submissions);
+}
+
+static void unmap_fences_device_tlb_without_pasid(struct kunit *test)
+{
+	static const u8 no_pasid[] = {
+		QI_EIOTLB_TYPE, QI_IWD_TYPE, QI_DIOTLB_TYPE,
+	};
+	static const u8 both[] = {
+		QI_EIOTLB_TYPE, QI_IWD_TYPE, QI_DIOTLB_TYPE,
+		QI_EIOTLB_TYPE, QI_DEIOTLB_TYPE,
+	};
+	struct dmar_domain *domain = add_domain(test, &intel_fs_paging_domain_ops);
+	struct test_machine *m = test->priv;
+
+	tag(test, domain, IOMMU_NO_PASID);
+	expect_unmap(test, domain, no_pasid, ARRAY_SIZE(no_pasid));
+	KUNIT_EXPECT_TRUE(test, m->descs[1].qw0 & QI_IWD_FENCE);
+	tag(test, domain, TEST_PASID);
+	expect_unmap(test, domain, both, ARRAY_SIZE(both));
+	untag(test, domain, TEST_PASID);
+	untag(test, domain, IOMMU_NO_PASID);
+	free_domain(test, domain);
+}
+
+static void unmap_needs_no_other_fence(struct kunit *test)
+{
+	static const u8 second_stage[] = { QI_IOTLB_TYPE, QI_DIOTLB_TYPE };
+	static const u8 pasid[] = { QI_EIOTLB_TYPE, QI_DEIOTLB_TYPE };
+	static const u8 no_ats[] = { QI_EIOTLB_TYPE };
+	struct test_machine *m = test->priv;
+	struct dmar_domain *domain;
+
+	m->iommu[0]->ecap |= BIT_ULL(1);	/* queued invalidation */
+	domain = add_domain(test, &intel_ss_paging_domain_ops);
+	tag(test, domain, IOMMU_NO_PASID);
+	expect_unmap(test, domain, second_stage, ARRAY_SIZE(second_stage));
+	untag(test, domain, IOMMU_NO_PASID);
+	free_domain(test, domain);
+
+	domain = add_domain(test, &intel_fs_paging_domain_ops);
+	tag(test, domain, TEST_PASID);
+	expect_unmap(test, domain, pasid, ARRAY_SIZE(pasid));
+	untag(test, domain, TEST_PASID);
+
+	m->info[0].ats_enabled = 0;
+	tag(test, domain, IOMMU_NO_PASID);
+	expect_unmap(test, domain, no_ats, ARRAY_SIZE(no_ats));
+	untag(test, domain, IOMMU_NO_PASID);
+	free_domain(test, domain);
+}
+
+static struct dmar_domain *detached;
+static bool tags_at_flush;
+
+static void see_the_tags(struct kunit *test)
+{
+	tags_at_flush = !list_empty(&detached->cache_tags);
+}
+
+static void detach_keeps_cache_tags_until_the_flush(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+
+	detached = add_domain(test, &intel_fs_paging_domain_ops);
+	KUNIT_ASSERT_EQ(test, 0,
+			intel_pasid_setup_first_level(m->iommu[0], dev, TEST_PGD,
+						      IOMMU_NO_PASID,
+						      domain_id_iommu(detached, m->iommu[0]),
+						      0));
+	tag(test, detached, IOMMU_NO_PASID);
+	m->info[0].domain = detached;
+	m->info[0].domain_attached = true;
+	list_add(&m->info[0].link, &detached->devices);
+
+	tags_at_flush = false;
+	m->event = see_the_tags;
+	device_block_translation(dev);
+	KUNIT_EXPECT_TRUE(test, tags_at_flush);
+	KUNIT_EXPECT_TRUE(test, list_empty(&detached->cache_tags));
+	KUNIT_EXPECT_EQ(test, 0, READ_ONCE(test_entry(dev, IOMMU_NO_PASID)->val[0]));
+	kfree(detached->qi_batch);
+}
+
+/* --- Devices */
+
+static void disabled_pasid_is_not_attached(struct kunit *test)
+{
+	struct iommu_domain *identity = intel_iommu_ops.identity_domain;
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+	struct dmar_domain *paging;
+
+	paging = add_domain(test, &intel_fs_paging_domain_ops);
+	m->info[0].pasid_enabled = 0;
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+			identity->ops->set_dev_pasid(identity, dev, TEST_PASID, NULL));
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+			paging->domain.ops->set_dev_pasid(&paging->domain, dev,
+							  TEST_PASID, NULL));
+	KUNIT_EXPECT_NULL(test, test_entry(dev, TEST_PASID));
+	free_domain(test, paging);
+}
+
+static struct kunit_case attach_test_cases[] = {
+	KUNIT_CASE(exit_blocks_with_one_store),
+	KUNIT_CASE(detach_drains_page_requests_after_exit),
+	KUNIT_CASE(exit_flushes_during_a_detach),
+	KUNIT_CASE(unmap_fences_device_tlb_without_pasid),
+	KUNIT_CASE(unmap_needs_no_other_fence),
+	KUNIT_CASE(detach_keeps_cache_tags_until_the_flush),
+	KUNIT_CASE(disabled_pasid_is_not_attached),
+	{}
+};
+
+static struct kunit_suite attach_test_suite = {
+	.name = "intel-attach",
+	.init = test_machine_init,
+	.exit = test_machine_exit,
+	.test_cases = attach_test_cases,
+};
+
+kunit_test_suite(attach_test_suite);
