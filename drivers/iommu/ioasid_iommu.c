@@ -19,8 +19,16 @@ static int attachment_attach(struct ioasid_attachment *attachment)
 	ret = iommu_device_can_block_pasid(dev, attachment->pasid);
 	if (ret)
 		return ret;
-	return iommu_attach_device_pasid(attachment->domain, dev,
-					 attachment->pasid, NULL);
+	ret = iommu_attach_device_pasid(attachment->domain, dev,
+					attachment->pasid, NULL);
+	if (ret)
+		return ret;
+	/* A device may have joined the group before the attach */
+	ret = iommu_device_can_block_pasid(dev, attachment->pasid);
+	if (ret)
+		iommu_detach_device_pasid(attachment->domain, dev,
+					  attachment->pasid);
+	return ret;
 }
 
 static void attachment_block(const struct ioasid_batch *batch)
@@ -56,10 +64,9 @@ static const struct ioasid_attachment_ops attachment_ops = {
 /**
  * ioasid_attach() - Translate DMA that has an IOASID's id as its PASID
  * @ioasid: The IOASID. The caller has a reference.
- * @dev: The device. The caller is its DMA owner. It is alone in its group, and
- *       until ioasid_detach() it stays, is awake (with ATS it has to answer when
- *       the DMA is blocked), and its group keeps the domain: with another one
- *       the driver may turn ATS on or off.
+ * @dev: The device. The caller is its DMA owner. It is alone in its group. Until
+ *       ioasid_detach() it stays, and is awake: with ATS it has to answer when
+ *       the DMA is blocked.
  * @domain: The page table, which outlives the attachment.
  * @holder: Who attaches, for debugfs. The string outlives the attachment.
  *
@@ -71,8 +78,9 @@ static const struct ioasid_attachment_ops attachment_ops = {
  *
  * * %-ESHUTDOWN	- @ioasid is parked
  * * %-EEXIST		- @dev is attached to @ioasid already
- * * %-EOPNOTSUPP	- the device or its IOMMU has no PASIDs, or the IOMMU
- *   cannot block them, or the group has other devices
+ * * %-EOPNOTSUPP	- the device or its IOMMU has no PASIDs, or the group has
+ *   other devices
+ * * %-EBUSY		- the device is being reset
  * * %-EOVERFLOW	- the id is beyond what the device supports
  * * %-ENODEV		- @dev is in no group
  * * %-ENOMEM, or what iommu_attach_device_pasid() returns
@@ -101,10 +109,10 @@ EXPORT_SYMBOL_GPL(ioasid_attach);
  * Return: The attachment, for ioasid_detach(), or ERR_PTR() of
  *
  * * %-ESHUTDOWN	- @ioasid is parked, or the device's DMA without PASID
- *   was under an IOASID that was, and the group has the same domain since
+ *   was under an IOASID that was, and no detach has ended that
  * * %-EEXIST		- the device's DMA without PASID is under an IOASID already
- * * %-EOPNOTSUPP	- the IOMMU cannot block it, or the group has other
- *   devices
+ * * %-EOPNOTSUPP	- the group has other devices
+ * * %-EBUSY		- the device is being reset
  * * %-EINVAL		- the group has no DMA owner, or no domain of that owner
  * * %-ENODEV		- @dev is in no group
  * * %-ENOMEM
