@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """The machine: VT-d in scalable mode, with an endpoint behind a root port."""
 
+import functools
+import re
 import struct
+import subprocess
 
 from .device import Device, ECAM
 from .qtest import Fail, Qtest, check, equal
@@ -12,13 +15,20 @@ from .vtd import (
 BRIDGE_BASE = 0xe0000000
 
 
+@functools.cache
+def first_stage(binary):
+    """The property for first-stage tables; QEMU 11 has renamed it"""
+    properties = subprocess.run([binary, '-device', 'intel-iommu,help'], stdout=subprocess.PIPE, text=True, check=False)
+    return 'fsts' if re.search(r'^\s*fsts=', properties.stdout, re.M) else 'x-flts'
+
+
 class Machine(Qtest):
     """The machine with VT-d set up in scalable mode, and helpers for tables"""
 
     def __init__(self, binary, flts, devices=None, prop='', iommu_prop='', chipset='',
                  translate=True):
         iommu = ('intel-iommu,intremap=on,x-scalable-mode=on,x-pasid-mode=on,'
-                 'device-iotlb=on,x-flts=%s' % ('on,aw-bits=48' if flts else 'off')) + iommu_prop
+                 'device-iotlb=on,%s=%s' % (first_stage(binary), 'on,aw-bits=48' if flts else 'off')) + iommu_prop
         args = ['-global', 'ICH9-LPC.' + chipset] if chipset else []
         args += ['-device', iommu, '-device', 'pcie-root-port,id=rp0,addr=1.0,chassis=1,slot=1']
         if devices is None:
