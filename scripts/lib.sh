@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2034
+# SPDX-License-Identifier: GPL-2.0
 # What the scripts share: where things are, one build at a time, steps that show their progress.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
