@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Devices that are removed, get a neighbour in their group, or are reset while
- * they are attached to an IOASID: nothing is left behind, nothing that is
- * blocked is opened again, and users need not keep to an order.
+ * Devices that are removed or get a neighbour in their group while they are
+ * attached to an IOASID: nothing is left behind, nothing that is blocked is
+ * opened again, and users need not keep to an order.
  *
  * Who removes a device waits for VFIO, which waits for the user: VFIO asks by an
  * eventfd, and the user closes the device when it likes. Every test is quiet: a
@@ -41,16 +41,6 @@ static int remove_begin(struct vfio_dev *dev)
 static bool still_runs(int child)
 {
 	return !waitpid(child, NULL, WNOHANG);
-}
-
-/* The same with translated requests: the device caches translations */
-static void fill_by_ats(const struct vfio_dev *dev, __u32 flags)
-{
-	fill(dev, flags);
-	queue_stop(dev, QUEUE);
-	queue_write32(dev, QUEUE, PASID_TEST_Q_CTRL, PASID_TEST_CTRL_CLEAR);
-	queue_write32(dev, QUEUE, PASID_TEST_Q_CTRL,
-		      PASID_TEST_CTRL_RUN | PASID_TEST_CTRL_REPEAT | PASID_TEST_CTRL_ATS);
 }
 
 /*
@@ -387,165 +377,6 @@ TEST_F(peer, presence_keeps_a_returned_device_blocked)
 	ASSERT_EQ(0, vfio_open_device(&self->user.dev));
 	ASSERT_EQ(0, vfio_map_bar(&self->user.dev));
 	fill(&self->user.dev, FLAG_NO_PASID);
-	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
-	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
-}
-
-/* Resets */
-
-static bool has_pasid_and_ats(const char *bdf)
-{
-	return machine_has_pasid(bdf) == 1 && machine_has_ats(bdf) == 1;
-}
-
-static int reset_by_function(struct vfio_dev *dev)
-{
-	return vfio_reset(dev->device);
-}
-
-/* A reset of the bus, on which there is no other device */
-static int reset_by_bus(struct vfio_dev *dev)
-{
-	char buf[sizeof(struct vfio_pci_hot_reset) + sizeof(__s32)];
-	struct vfio_pci_hot_reset *reset = (struct vfio_pci_hot_reset *)buf;
-
-	*reset = (struct vfio_pci_hot_reset) {
-		.argsz = sizeof(buf),
-		.count = 1,
-	};
-	memcpy(reset->group_fds, &dev->group, sizeof(__s32));
-	return do_ioctl(dev->device, VFIO_DEVICE_PCI_HOT_RESET, reset);
-}
-
-FIXTURE(reset) {
-	struct watch watch;
-	struct user user;
-	pthread_t thread;
-};
-
-FIXTURE_VARIANT(reset) {
-	__u32 flags;
-	int (*reset)(struct vfio_dev *dev);
-	void (*fill)(const struct vfio_dev *dev, __u32 flags);
-};
-
-FIXTURE_VARIANT_ADD(reset, of_the_function_tagged) {
-	.flags = TAGGED,
-	.reset = reset_by_function,
-	.fill = fill,
-};
-
-FIXTURE_VARIANT_ADD(reset, of_the_function_tagged_ats) {
-	.flags = TAGGED,
-	.reset = reset_by_function,
-	.fill = fill_by_ats,
-};
-
-FIXTURE_VARIANT_ADD(reset, of_the_function_no_pasid_ats) {
-	.flags = FLAG_NO_PASID,
-	.reset = reset_by_function,
-	.fill = fill_by_ats,
-};
-
-FIXTURE_VARIANT_ADD(reset, of_the_bus_tagged_ats) {
-	.flags = TAGGED,
-	.reset = reset_by_bus,
-	.fill = fill_by_ats,
-};
-
-FIXTURE_VARIANT_ADD(reset, of_the_bus_no_pasid_ats) {
-	.flags = FLAG_NO_PASID,
-	.reset = reset_by_bus,
-	.fill = fill_by_ats,
-};
-
-FIXTURE_SETUP(reset)
-{
-	const struct state active = { .flags = variant->flags };
-
-	user_init(&self->user);
-	ASSERT_NE(NULL, self->user.page);
-	ASSERT_LE(0, self->user.event);
-	ASSERT_EQ(0, watch_begin(&self->watch));
-	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->user.dev.bdf));
-	start(_metadata, &self->user, &active);
-	variant->fill(&self->user.dev, variant->flags);
-	ASSERT_EQ(0, queue_wait_good(&self->user.dev, QUEUE, NR_TRANSFERS));
-}
-
-FIXTURE_TEARDOWN(reset)
-{
-	vfio_close(&self->user.dev);
-	close_set(&self->user);
-	expect_clean(_metadata, &self->watch);
-}
-
-/* Whether the device used cached translations */
-static bool used_ats(const struct vfio_dev *dev)
-{
-	return queue_read64(dev, QUEUE, PASID_TEST_Q_ATC_HITS) > 0;
-}
-
-TEST_F(reset, keeps_pasid_and_ats_enabled)
-{
-	EXPECT_TRUE(has_pasid_and_ats(self->user.dev.bdf));
-	ASSERT_EQ(0, variant->reset(&self->user.dev));
-	EXPECT_TRUE(has_pasid_and_ats(self->user.dev.bdf));
-}
-
-TEST_F(reset, ends_dma_until_the_next_start)
-{
-	EXPECT_EQ(variant->fill == fill_by_ats, used_ats(&self->user.dev));
-	ASSERT_EQ(0, variant->reset(&self->user.dev));
-	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
-	EXPECT_EQ(1, attachments_of(self->user.fd, ID));
-	variant->fill(&self->user.dev, variant->flags);
-	EXPECT_DMA(&self->user.dev, QUEUE);
-	EXPECT_EQ(variant->fill == fill_by_ats, used_ats(&self->user.dev));
-	ASSERT_EQ(0, ioasid_free(self->user.fd, ID));
-	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
-}
-
-TEST_F(reset, keeps_dma_blocked)
-{
-	ASSERT_EQ(0, ioasid_free(self->user.fd, ID));
-	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
-	ASSERT_EQ(0, variant->reset(&self->user.dev));
-	EXPECT_TRUE(has_pasid_and_ats(self->user.dev.bdf));
-	variant->fill(&self->user.dev, variant->flags);
-	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
-	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
-	EXPECT_EQ(-ENOENT, vfio_detach(self->user.dev.device, ID, variant->flags ^ FLAG_NO_PASID));
-	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
-	queue_stop(&self->user.dev, QUEUE);
-	EXPECT_EQ(0, vfio_detach(self->user.dev.device, ID, variant->flags));
-	EXPECT_EQ(0, ioasid_try(ID));
-}
-
-static void *reset_all_the_time(void *arg)
-{
-	const FIXTURE_VARIANT(reset) *variant = ((void **)arg)[0];
-	struct vfio_dev *dev = ((void **)arg)[1];
-	long ret = 0;
-	int i;
-
-	for (i = 0; i < 5 && !ret; i++)
-		ret = variant->reset(dev);
-	return (void *)ret;
-}
-
-/* A device that is being reset may not answer invalidations */
-TEST_F(reset, and_free_at_once_block_dma)
-{
-	void *arg[] = { (void *)variant, &self->user.dev };
-	void *ret;
-
-	ASSERT_EQ(0, pthread_create(&self->thread, NULL, reset_all_the_time, arg));
-	usleep(50000);
-	EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
-	ASSERT_EQ(0, pthread_join(self->thread, &ret));
-	EXPECT_EQ(NULL, ret);
-	variant->fill(&self->user.dev, variant->flags);
 	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Machines that cannot block the DMA of single PASIDs: VT-d in legacy mode, and no
- * IOMMU at all. IOASIDs can be allocated there too, and attaches are refused.
+ * Machines that have no PASIDs, or cannot block DMA quietly: VT-d in legacy mode,
+ * and no IOMMU at all. IOASIDs can be allocated there too. In legacy mode DMA
+ * without PASID is blocked by the blocked domain, so that its faults are reported.
+ * All other attaches are refused.
  *
  * Each fixture is for one machine, and fails on every other. The init script runs
  * the fixture that its job names.
@@ -12,36 +14,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <linux/const.h>
 
 #include "dma_test_util.h"
-
-#define REGISTERS	"/sys/kernel/debug/iommu/intel/iommu_regset"
-#define GSTS_TRANSLATES	_BITULL(31)
-#define RTADDR_SCALABLE	_BITULL(10)
-
-/* A register of the only VT-d unit */
-static int vtd_register(const char *name, __u64 *value)
-{
-	char line[256], word[32];
-	int nr = 0;
-	FILE *f;
-
-	f = fopen(REGISTERS, "re");
-	if (!f)
-		return -errno;
-	while (fgets(line, sizeof(line), f)) {
-		unsigned long long contents;
-
-		if (sscanf(line, "%31s 0x%*x 0x%llx", word, &contents) == 2 &&
-		    !strcmp(word, name)) {
-			*value = contents;
-			nr++;
-		}
-	}
-	fclose(f);
-	return nr == 1 ? 0 : -ENODEV;
-}
+#include "vtd_util.h"
 
 static int entries_of(const char *path)
 {
@@ -123,8 +98,6 @@ FIXTURE_TEARDOWN(legacy)
 {
 	vfio_close(&self->dev);
 	close(self->fd);
-	/* At once: nothing was attached */
-	EXPECT_EQ(self->watch.nr_ioasids, ioasid_count(NULL));
 	expect_clean(_metadata, &self->watch);
 }
 
@@ -134,25 +107,54 @@ TEST_F(legacy, mode_allocates_ioasids)
 	expect_ioasids_work(_metadata);
 }
 
-/* Nor does a free of an IOASID, that could not be attached, block the DMA */
-TEST_F(legacy, mode_refuses_attachments_and_leaves_dma_alone)
+TEST_F(legacy, mode_refuses_pasids_and_leaves_dma_alone)
 {
 	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	expect_refused(_metadata, self->dev.device, self->fd, TAGGED);
-	expect_refused(_metadata, self->dev.device, self->fd, FLAG_NO_PASID);
 	EXPECT_DMA(&self->dev, QUEUE);
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(0, ioasid_try(ID));
 	EXPECT_DMA(&self->dev, QUEUE);
 }
 
-TEST_F(legacy, mode_refuses_attachments_of_a_device_without_pasid)
+/* The blocked domain of the IOMMU does it, which reports faults */
+static void expect_blocked_by_domain(struct __test_metadata *_metadata, FIXTURE_DATA(legacy) *self)
+{
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
+	EXPECT_DMA(&self->dev, QUEUE);
+	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+	EXPECT_DMA(&self->dev, QUEUE);
+
+	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
+	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+
+	/* A reset does not give the page table back */
+	EXPECT_EQ(0, vfio_reset(self->dev.device));
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+
+	queue_stop(&self->dev, QUEUE);
+	EXPECT_LT(0, loud_end(&self->watch));
+	EXPECT_EQ(0, vfio_detach(self->dev.device, ID, FLAG_NO_PASID));
+	EXPECT_EQ(0, ioasid_try(ID));
+}
+
+TEST_F(legacy, mode_blocks_dma_without_pasid_by_domain)
+{
+	expect_blocked_by_domain(_metadata, self);
+}
+
+TEST_F(legacy, mode_blocks_a_device_without_pasid_by_domain)
 {
 	vfio_close(&self->dev);
 	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
+	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
 	expect_refused(_metadata, self->dev.device, self->fd, TAGGED);
-	expect_refused(_metadata, self->dev.device, self->fd, FLAG_NO_PASID);
+	expect_blocked_by_domain(_metadata, self);
 }
 
 /* No IOMMU: VFIO has devices only in its unsafe mode */

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the ioasid selftests share that look at VT-d itself: its registers, and
+ * the PASID table that it reads.
+ */
+#ifndef VTD_UTIL_H
+#define VTD_UTIL_H
+
+#include <linux/const.h>
+#include <linux/types.h>
+
+#define GSTS_TRANSLATES	_BITULL(31)
+#define RTADDR_SCALABLE	_BITULL(10)
+
+/* A register of the only VT-d unit */
+int vtd_register(const char *name, __u64 *value);
+
+/* Of the first word of a PASID table entry (VT-d spec, section 9.6) */
+#define ENTRY_PRESENT	_BITULL(0)
+#define ENTRY_FPD	_BITULL(1)	/* faults are not reported */
+
+/*
+ * Map the PASID table entry of @pasid, 0 for DMA without PASID, of the device
+ * @bdf, as the hardware reads it. NULL if there is no table for it.
+ */
+const volatile __u64 *vtd_map_entry(const char *bdf, __u32 pasid);
+void vtd_unmap_entry(const volatile __u64 *entry);
+
+#endif /* VTD_UTIL_H */
