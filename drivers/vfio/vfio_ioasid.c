@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VFIO as a holder of numbers of /dev/ioasid: a device file has attachments,
- * each of which holds its number, until the user detaches or the file closes.
- * What the owner of the number does meanwhile is of no concern here.
+ * VFIO as a holder of IOASIDs of /dev/ioasid: a device file has attachments,
+ * each of which holds its IOASID, until the user detaches or the file closes.
+ * VFIO does not care what the owner of the IOASID does meanwhile.
  */
 #include <linux/device.h>
 #include <linux/ioasid.h>
@@ -25,7 +25,7 @@ module_param(ioasid_limit, uint, 0644);
 MODULE_PARM_DESC(ioasid_limit,
 		 "How many attachments to IOASIDs a group may have (1024)");
 
-/* One tagged and one default attachment of a device to a number can be */
+/* A device may have one attachment with and one without PASID per IOASID */
 static unsigned long attachment_index(u32 id, u32 flags)
 {
 	return 2UL * id + (flags & VFIO_DEVICE_IOASID_NO_PASID ? 1 : 0);
@@ -51,20 +51,19 @@ static struct iommu_domain *container_domain(struct vfio_device_file *df)
 	return iommu_get_domain_for_dev(df->device->dev);
 }
 
-/* If this device file has no attachment */
-static void may_sleep(struct vfio_device_file *df)
+/* Drop the runtime PM reference if this was the last attachment */
+static void vfio_ioasid_pm_put(struct vfio_device_file *df)
 {
 	if (!df->nr_ioasids)
 		vfio_device_pm_runtime_put(df->device);
 }
 
 /*
- * A device that sleeps does not answer when its TLB is invalidated, and the end
- * of a number must not wait for its user to wake it. So a device with
- * attachments stays awake: runtime PM is kept from it here, and what the user
- * asks for by vfio_device_sleep_begin().
+ * A device that sleeps does not answer when its TLB is invalidated, and free must
+ * not wait for the user to wake it. So a device with attachments stays awake:
+ * this keeps runtime PM from it, vfio_ioasid_lock_pm() the user's requests.
  */
-static int stay_awake(struct vfio_device_file *df)
+static int vfio_ioasid_pm_get(struct vfio_device_file *df)
 {
 	struct device *dev = df->device->dev;
 	pci_power_t state;
@@ -81,12 +80,12 @@ static int stay_awake(struct vfio_device_file *df)
 	state = to_pci_dev(dev)->current_state;
 	if (state == PCI_D0 || state == PCI_UNKNOWN)
 		return 0;
-	may_sleep(df);
+	vfio_ioasid_pm_put(df);
 	return -EBUSY;
 }
 
 static struct ioasid_attachment *
-attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid *cmd)
+vfio_ioasid_attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid *cmd)
 {
 	struct device *dev = df->device->dev;
 	struct ioasid_attachment *attachment;
@@ -102,7 +101,7 @@ attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid *cmd)
 	if (IS_ERR(ioasid))
 		return ERR_CAST(ioasid);
 
-	ret = stay_awake(df);
+	ret = vfio_ioasid_pm_get(df);
 	if (ret) {
 		ioasid_put(ioasid);
 		return ERR_PTR(ret);
@@ -112,45 +111,65 @@ attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid *cmd)
 		attachment = ioasid_attach_no_pasid(ioasid, dev, "vfio");
 	else
 		attachment = ioasid_attach(ioasid, dev, domain, "vfio");
-	/* The attachment has its own */
+	/* The attachment has its own reference */
 	ioasid_put(ioasid);
 	if (IS_ERR(attachment))
-		may_sleep(df);
+		vfio_ioasid_pm_put(df);
 	return attachment;
 }
 
 /**
- * vfio_device_sleep_begin() - Whether a device may be put to sleep
+ * vfio_ioasid_lock_pm() - Keep a device without attachments while it may sleep
  * @device: The device, which has an open file
  *
- * Context: Process context. Takes the group's lock if it may, until
- * vfio_device_sleep_end().
- * Return: false if it has attachments to IOASIDs, which it has to stay awake
- * for; else true, and it gets none meanwhile.
+ * Context: Process context. Takes the group's lock if it returns true, for
+ * vfio_ioasid_unlock_pm().
+ * Return: false if a device of the group is attached to IOASIDs, for which it
+ * has to stay awake; else true, and no device is attached meanwhile.
  */
-bool vfio_device_sleep_begin(struct vfio_device *device)
+bool vfio_ioasid_lock_pm(struct vfio_device *device)
 {
-	bool may;
-
 	mutex_lock(&device->group->group_lock);
-	may = !device->group->ioasids;
-	if (!may)
-		mutex_unlock(&device->group->group_lock);
-	return may;
+	if (!device->group->nr_ioasids)
+		return true;
+	mutex_unlock(&device->group->group_lock);
+	return false;
 }
-EXPORT_SYMBOL_GPL(vfio_device_sleep_begin);
+EXPORT_SYMBOL_GPL(vfio_ioasid_lock_pm);
 
 /**
- * vfio_device_sleep_end() - The device has been put to sleep
- * @device: The device
+ * vfio_ioasid_unlock_pm() - Let a device be attached again
+ * @device: The device, for which vfio_ioasid_lock_pm() returned true
  *
  * Context: Process context. Releases the group's lock.
  */
-void vfio_device_sleep_end(struct vfio_device *device)
+void vfio_ioasid_unlock_pm(struct vfio_device *device)
 {
 	mutex_unlock(&device->group->group_lock);
 }
-EXPORT_SYMBOL_GPL(vfio_device_sleep_end);
+EXPORT_SYMBOL_GPL(vfio_ioasid_unlock_pm);
+
+/* Both commands begin with argsz and flags, and have the same flags */
+static int vfio_ioasid_copy_cmd(void *cmd, size_t size, void __user *arg)
+{
+	struct {
+		u32 argsz;
+		u32 flags;
+	} *head = cmd;
+	u32 argsz;
+	int ret;
+
+	if (get_user(argsz, (u32 __user *)arg))
+		return -EFAULT;
+	if (argsz < size)
+		return -EINVAL;
+	if (argsz > PAGE_SIZE)
+		return -E2BIG;
+	ret = copy_struct_from_user(cmd, size, arg, argsz);
+	if (ret)
+		return ret;
+	return head->flags & ~VFIO_DEVICE_IOASID_NO_PASID ? -EINVAL : 0;
+}
 
 int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 				struct vfio_device_attach_ioasid __user *arg)
@@ -158,29 +177,20 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 	struct vfio_device_attach_ioasid cmd;
 	struct ioasid_attachment *attachment;
 	unsigned long index;
-	u32 argsz;
 	int ret;
 
-	if (get_user(argsz, &arg->argsz))
-		return -EFAULT;
-	if (argsz < sizeof(cmd))
-		return -EINVAL;
-	if (argsz > PAGE_SIZE)
-		return -E2BIG;
-	ret = copy_struct_from_user(&cmd, sizeof(cmd), arg, argsz);
+	ret = vfio_ioasid_copy_cmd(&cmd, sizeof(cmd), arg);
 	if (ret)
 		return ret;
-	if (cmd.flags & ~VFIO_DEVICE_IOASID_NO_PASID)
-		return -EINVAL;
 	if (!df->group)
 		return -EOPNOTSUPP;
 
 	mutex_lock(&df->group->group_lock);
-	if (df->group->ioasids >= READ_ONCE(ioasid_limit)) {
+	if (df->group->nr_ioasids >= READ_ONCE(ioasid_limit)) {
 		ret = -ENOSPC;
 		goto out_unlock;
 	}
-	attachment = attach(df, &cmd);
+	attachment = vfio_ioasid_attach(df, &cmd);
 	if (IS_ERR(attachment)) {
 		ret = PTR_ERR(attachment);
 		goto out_unlock;
@@ -191,11 +201,11 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 	ret = xa_insert(&df->ioasids, index, attachment, GFP_KERNEL_ACCOUNT);
 	if (ret) {
 		ioasid_detach(attachment);
-		may_sleep(df);
+		vfio_ioasid_pm_put(df);
 		goto out_unlock;
 	}
 	df->nr_ioasids++;
-	df->group->ioasids++;
+	df->group->nr_ioasids++;
 out_unlock:
 	mutex_unlock(&df->group->group_lock);
 	return ret;
@@ -206,20 +216,11 @@ int vfio_df_ioctl_detach_ioasid(struct vfio_device_file *df,
 {
 	struct vfio_device_detach_ioasid cmd;
 	struct ioasid_attachment *attachment;
-	u32 argsz;
 	int ret;
 
-	if (get_user(argsz, &arg->argsz))
-		return -EFAULT;
-	if (argsz < sizeof(cmd))
-		return -EINVAL;
-	if (argsz > PAGE_SIZE)
-		return -E2BIG;
-	ret = copy_struct_from_user(&cmd, sizeof(cmd), arg, argsz);
+	ret = vfio_ioasid_copy_cmd(&cmd, sizeof(cmd), arg);
 	if (ret)
 		return ret;
-	if (cmd.flags & ~VFIO_DEVICE_IOASID_NO_PASID)
-		return -EINVAL;
 	if (cmd.id > IOASID_MAX || !df->group)
 		return -ENOENT;
 
@@ -229,8 +230,8 @@ int vfio_df_ioctl_detach_ioasid(struct vfio_device_file *df,
 	if (attachment) {
 		ioasid_detach(attachment);
 		df->nr_ioasids--;
-		df->group->ioasids--;
-		may_sleep(df);
+		df->group->nr_ioasids--;
+		vfio_ioasid_pm_put(df);
 	}
 	mutex_unlock(&df->group->group_lock);
 	return attachment ? 0 : -ENOENT;
@@ -248,10 +249,10 @@ void vfio_df_ioasid_detach_all(struct vfio_device_file *df)
 		xa_for_each(&df->ioasids, index, attachment) {
 			ioasid_detach(attachment);
 			df->nr_ioasids--;
-			df->group->ioasids--;
+			df->group->nr_ioasids--;
 			cond_resched();
 		}
-		may_sleep(df);
+		vfio_ioasid_pm_put(df);
 	}
 	xa_destroy(&df->ioasids);
 }
