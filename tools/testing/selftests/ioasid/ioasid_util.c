@@ -423,9 +423,8 @@ int kmsg_expect(const char *bdf, const char *other)
 {
 	char what[64];
 
-	/* The kernel's reports leave the segment out */
-	snprintf(what, sizeof(what), "expect DMAR [%.15s] [%.15s]", strchr(bdf, ':') + 1,
-		 other ? strchr(other, ':') + 1 : "none");
+	snprintf(what, sizeof(what), "expect DMAR [%.15s] [%.15s]", bdf,
+		 other ? other : "none");
 	return kmsg_say(what);
 }
 
