@@ -112,7 +112,7 @@ static void detach_drains_page_requests_after_exit(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, m->nr_drains);
 
 	sva_detach();
-	KUNIT_EXPECT_EQ(test, 0, READ_ONCE(sva.pte->val[0]));
+	KUNIT_EXPECT_EQ(test, 0, READ_ONCE(sva.pte->val[0]) & ~PASID_PTE_FPD);
 	KUNIT_EXPECT_EQ(test, 1, m->nr_drains);
 	sva_free();
 
