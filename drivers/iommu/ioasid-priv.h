@@ -33,13 +33,13 @@ struct ioasid_set {
 	 */
 	struct mutex lock;
 
-	/* From here to quota: under its lock, with interrupts off */
+	/* Down to freed: under the lock of this xarray, with interrupts off */
 	struct xarray ioasids;		/* by id, reserved until published */
 #define IOASID_ACTIVE	XA_MARK_0
 	unsigned int nr_pending;	/* being allocated */
 	unsigned int nr_active;
 	unsigned int nr_parked;
-	u64 nr_parks;			/* how many there ever were */
+	u64 nr_parks;			/* how many were ever parked */
 	bool freed;
 	unsigned int quota;
 	struct rcu_head rcu;
@@ -62,7 +62,7 @@ struct ioasid {
 	ktime_t parked_at;
 	struct list_head attachments;	/* under set->lock */
 	unsigned int nr_attachments;	/* under set->lock */
-	struct list_head park_node;	/* list of the task that parks it */
+	struct list_head park_node;	/* on the list of the task that parks */
 	struct misc_cg *cg;		/* charged, or NULL */
 	struct rcu_head rcu;
 	struct ioasid_tracker owner;
@@ -73,7 +73,7 @@ struct ioasid {
 #endif
 };
 
-/* How many attachments are blocked at a time, with one wait for the hardware */
+/* How many attachments are blocked with one wait for the hardware */
 #ifndef IOASID_BATCH_SIZE
 #define IOASID_BATCH_SIZE	32
 #endif
@@ -89,18 +89,18 @@ struct ioasid_batch {
  */
 struct ioasid_attachment_ops {
 	int (*attach)(struct ioasid_attachment *attachment);
-	/* No fault of their DMA is reported from the first moment on */
+	/* Cannot fail. No fault is reported if the IOMMU can block quietly. */
 	void (*block)(const struct ioasid_batch *batch);
 	void (*detach)(struct ioasid_attachment *attachment);
 };
 
-/* Names the page table for the DMA of @dev with @pasid, or without any */
+/* (IOASID, device, PASID) -> page table. Freed by ioasid_detach(). */
 struct ioasid_attachment {
 	struct ioasid *ioasid;		/* holds a reference */
 	const struct ioasid_attachment_ops *ops;
 	struct device *dev;
-	unsigned int pasid;		/* on the bus, 0 (IOMMU_NO_PASID): none */
-	struct iommu_domain *domain;	/* NULL without a PASID */
+	unsigned int pasid;		/* on the bus; IOMMU_NO_PASID: none */
+	struct iommu_domain *domain;	/* NULL without PASID: the group's */
 	const char *holder;
 	struct ioasid_tracker tracker;
 	struct list_head node;		/* ioasid->attachments */

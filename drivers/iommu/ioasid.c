@@ -6,12 +6,12 @@
  *
  * Free blocks the DMA and parks the IOASID. It tells nobody: holders put their
  * references when their own life cycle says so, and the last put recycles the
- * id. An attachment holds a reference, so at zero there is none, and recycling
- * has no hardware work to do.
+ * id. An attachment holds a reference. So at reference zero no attachment is
+ * left, and recycling has no hardware work to do.
  *
- * This file knows no IOMMU: what attach, block and detach do to the hardware is
- * in the attachment's ops. The first half of attach is in ioasid_iommu.c, where
- * the ops are.
+ * This file knows no IOMMU. The ops of an attachment do the hardware's part of
+ * attach, block and detach. They are in ioasid_iommu.c, together with
+ * ioasid_attach() and ioasid_attach_no_pasid().
  */
 #include <linux/export.h>
 #include <linux/idr.h>
@@ -26,7 +26,7 @@
 DEFINE_XARRAY_FLAGS(ioasid_sets, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ |
 		    XA_FLAGS_ACCOUNT);
 
-/* The ids of all sets: PASID tables are shared */
+/* One id space for all sets: a device may have PASIDs of several sets */
 static DEFINE_IDA(ioasid_ida);
 
 /**
@@ -46,7 +46,7 @@ void ioasid_set_put(struct ioasid_set *set)
 	xa_lock_irqsave(&ioasid_sets, flags);
 	__xa_erase(&ioasid_sets, set->id);
 	xa_unlock_irqrestore(&ioasid_sets, flags);
-	/* Nodes of an ioasid_alloc() that then failed with -ENOMEM */
+	/* Free the nodes that are left of a failed ioasid_alloc() */
 	xa_destroy(&set->ioasids);
 	kfree_rcu(set, rcu);
 }
@@ -54,8 +54,8 @@ void ioasid_set_put(struct ioasid_set *set)
 /**
  * ioasid_set_alloc() - Create an empty set of IOASIDs
  * @quota: How many IOASIDs the set may have at a time, parked ones included.
- * @charged: Whether each counts in the misc cgroup of the task that allocates
- *           it.
+ * @charged: Whether each IOASID is charged to the misc cgroup of the task that
+ *           allocates it.
  *
  * Context: Process context. May sleep.
  * Return: The set, which the caller ends with ioasid_set_free(), or ERR_PTR()
@@ -146,7 +146,7 @@ static void ioasid_batch_add(struct ioasid_batch *batch,
 }
 
 /*
- * Blocks the DMA of IOASIDs that are all PARKED already: none can be found once
+ * Blocks the DMA of IOASIDs. All are PARKED already, so none can be found once
  * the first is blocked. set->lock keeps the attachments in place.
  */
 static void ioasid_block_all(struct ioasid_set *set, struct list_head *parked)
@@ -183,11 +183,12 @@ static void ioasid_put_owners(struct list_head *parked)
 
 /**
  * ioasid_set_free() - Free all IOASIDs of a set, and the set
- * @set: The set. The caller must not use it afterwards, and no ioasid_alloc()
- *       runs meanwhile; all that it returned is published, or put.
+ * @set: The set. The caller must not use the set afterwards. No ioasid_alloc()
+ *       runs meanwhile, and each IOASID that it returned is published or put.
  *
- * As ioasid_free() on all active IOASIDs at once. The memory of the set goes
- * when the last of its IOASIDs is recycled.
+ * Does to all active IOASIDs at once what ioasid_free() does to one.
+ * ACTIVE -> PARKED, for each. The memory of the set is freed when the last of
+ * its IOASIDs is recycled.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait for holders.
@@ -276,8 +277,8 @@ static void ioasid_unreserve_quota(struct ioasid_set *set)
  * Return: The IOASID, with one reference, or ERR_PTR() of
  *
  * * %-EINVAL	- the range is empty, or not within %IOASID_MIN to %IOASID_MAX
- * * %-EDQUOT	- the set has as many IOASIDs as it may have
- * * %-EBUSY	- the task's misc cgroup, or one above it, has as many
+ * * %-EDQUOT	- the quota of the set is used up
+ * * %-EBUSY	- the misc cgroup of the task, or one above it, is at its limit
  * * %-ENOSPC	- no id in the range is free
  * * %-ENOMEM
  */
@@ -343,11 +344,11 @@ err_free:
  * ioasid_publish() - Let an IOASID be found by id
  * @ioasid: The IOASID, as ioasid_alloc() returned it.
  *
- * From here on the owner is everybody who can reach the set, and ioasid_free()
+ * From here on, everybody who can reach the set is the owner, and ioasid_free()
  * and ioasid_set_free() put the owner's reference. A caller that shares the set
- * therefore does not use @ioasid afterwards: another thread may guess the id
- * and free it. One that has the set to itself still has the reference, and may
- * put it instead of freeing the IOASID if that never had an attachment.
+ * must not use @ioasid afterwards: another thread may guess the id and free the
+ * IOASID. A caller that has the set to itself still has the reference, and may
+ * put it instead of freeing the IOASID if there never was an attachment.
  *
  * Context: Process context. Takes a spin lock with interrupts off.
  */
@@ -365,9 +366,10 @@ void ioasid_publish(struct ioasid *ioasid)
  * ioasid_free() - Block the DMA of an IOASID and park it
  * @ioasid: The IOASID. The caller has a reference.
  *
- * When this returns, no DMA through the attachments of @ioasid reaches memory,
- * and none of its faults is reported. ACTIVE -> PARKED, and the owner's
- * reference is put. Freeing twice is harmless.
+ * When this returns, no DMA through the attachments of @ioasid reaches memory.
+ * Where the IOMMU can block quietly, no fault of that DMA is reported, from the
+ * first moment on. ACTIVE -> PARKED, and the owner's reference is put. Freeing
+ * twice is harmless.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait for holders, and calls none.
@@ -388,7 +390,7 @@ void ioasid_free(struct ioasid *ioasid)
 
 /**
  * ioasid_find() - Take a reference by id
- * @set: The set to look in. The caller has not freed it yet.
+ * @set: The set to look in, which is not freed yet.
  * @id: The id, any value.
  *
  * Context: Any context. Takes no lock.
@@ -447,7 +449,9 @@ static void ioasid_recycle(struct ioasid *ioasid)
  * ioasid_put() - Put a reference
  * @ioasid: The IOASID, active or parked.
  *
- * The last put recycles the id: it may be allocated again at once.
+ * The last put recycles the id, which may be allocated again at once.
+ * PARKED -> recycled; ACTIVE -> recycled if the owner puts its reference instead
+ * of freeing the IOASID.
  *
  * Context: Any context but NMI. Takes no lock unless it is the last put, spin
  * locks with interrupts off then.
@@ -530,10 +534,13 @@ err_unlock:
  * @attachment: The attachment; freed by this call. Its IOASID may be active or
  *              parked.
  *
- * With a PASID: DMA with that PASID is not translated any more, and its faults
- * are reported, parked or not: stop the device first. Without a PASID: the DMA
- * of an active IOASID goes on as before the attach. That of a parked one stays
- * blocked and quiet until the device's group is given another domain.
+ * If the IOASID is active: DMA with the PASID is not translated any more, and
+ * its faults are reported, so stop the device first. DMA without PASID goes on
+ * as before the attach.
+ *
+ * If the IOASID is parked: the DMA stays blocked. Where the IOMMU can block
+ * quietly, it also stays quiet until the next attach: with a PASID, of a domain
+ * to that PASID; without, of another domain to the device's group.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep.
@@ -556,7 +563,7 @@ void ioasid_detach(struct ioasid_attachment *attachment)
 }
 EXPORT_SYMBOL_GPL(ioasid_detach);
 
-/* How many IOASIDs the set has and may have, for its owner */
+/* How many IOASIDs the set has and may have, for its owner and debugfs */
 void ioasid_set_count(struct ioasid_set *set, struct ioasid_set_counts *counts)
 {
 	xa_lock_irq(&set->ioasids);
@@ -585,7 +592,7 @@ int ioasid_query(struct ioasid_set *set, unsigned int id,
 		status->parked = ioasid->parked;
 		status->references = refcount_read(&ioasid->refs);
 		status->attachments = ioasid->nr_attachments;
-		/* At zero the last put is about to erase it */
+		/* At zero, the last put is about to erase the entry */
 		if (status->references)
 			ret = 0;
 	}

@@ -68,7 +68,7 @@ static const struct seq_operations sets_sops = {
 };
 DEFINE_SEQ_ATTRIBUTE(sets);
 
-/* A position: the id of the set above, that of the IOASID below */
+/* A position: the set's id in the high bits, the IOASID's id in the low ones */
 #define POS(set, id)	((loff_t)(set) << IOASID_BITS | (id))
 
 /* The first IOASID from *pos on, with a reference */

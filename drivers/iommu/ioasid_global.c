@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The PASIDs that the kernel gives to itself (SVA, idxd). Their users attach
- * and detach domains themselves, and are done before they put the last
- * reference.
+ * PASIDs for the kernel's own use (SVA, idxd). Their users attach and detach
+ * domains themselves, and have detached all of them before the last put.
  */
 #include <linux/export.h>
 #include <linux/init.h>
@@ -11,7 +10,7 @@
 #include "ioasid-priv.h"
 #include "iommu-priv.h"
 
-/* Nobody else can reach it, so owners put their reference instead of freeing */
+/* Nobody else can reach this set, so owners put instead of freeing */
 static struct ioasid_set *global_set;
 
 /*

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What attachments do to the hardware, through the IOMMU subsystem.
+ * The hardware's part of attach, block and detach, done by the IOMMU core.
  */
 #include <linux/export.h>
 #include <linux/iommu.h>
@@ -36,7 +36,7 @@ static void attachment_block(const struct ioasid_batch *batch)
 	struct iommu_dev_pasid dev_pasids[IOASID_BATCH_SIZE];
 	unsigned int i;
 
-	/* Cut once: what the core takes for one wait is one for the driver */
+	/* So that the driver can block each batch with one wait */
 	static_assert(IOASID_BATCH_SIZE == IOMMU_BLOCK_BATCH);
 
 	for (i = 0; i < batch->count; i++) {
@@ -64,11 +64,11 @@ static const struct ioasid_attachment_ops attachment_ops = {
 /**
  * ioasid_attach() - Translate DMA that has an IOASID's id as its PASID
  * @ioasid: The IOASID. The caller has a reference.
- * @dev: The device. The caller is its DMA owner. It is alone in its group. Until
- *       ioasid_detach() it stays, and is awake: with ATS it has to answer when
- *       the DMA is blocked.
+ * @dev: The device. It is alone in its group, and the caller is its DMA owner.
+ *       Until ioasid_detach() the device stays, and stays awake: with ATS it
+ *       must answer when its DMA is blocked.
  * @domain: The page table, which outlives the attachment.
- * @holder: Who attaches, for debugfs. The string outlives the attachment.
+ * @holder: The kind of holder, for debugfs. The string outlives the attachment.
  *
  * The attachment holds a reference to @ioasid.
  *
@@ -80,9 +80,8 @@ static const struct ioasid_attachment_ops attachment_ops = {
  * * %-EEXIST		- @dev is attached to @ioasid already
  * * %-EOPNOTSUPP	- the device or its IOMMU has no PASIDs, or the group has
  *   other devices
- * * %-EBUSY		- the device is being reset
+ * * %-EBUSY		- the device is being reset, or the PASID has a domain already
  * * %-EOVERFLOW	- the id is beyond what the device supports
- * * %-ENODEV		- @dev is in no group
  * * %-ENOMEM, or what iommu_attach_device_pasid() returns
  */
 struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
@@ -100,16 +99,17 @@ EXPORT_SYMBOL_GPL(ioasid_attach);
  * @ioasid: The IOASID. The caller has a reference.
  * @dev: The device, as for ioasid_attach(). Its DMA owner has attached a domain
  *       to the group.
- * @holder: Who attaches, for debugfs. The string outlives the attachment.
+ * @holder: The kind of holder, for debugfs. The string outlives the attachment.
  *
  * The DMA goes on as before, until free blocks it. The device needs no PASID
- * capability.
+ * capability. Where the IOMMU cannot block quietly, free attaches the blocked
+ * domain, and faults are reported.
  *
  * Context: Process context. Takes the set's lock, may sleep.
  * Return: The attachment, for ioasid_detach(), or ERR_PTR() of
  *
- * * %-ESHUTDOWN	- @ioasid is parked, or the device's DMA without PASID
- *   was under an IOASID that was, and no detach has ended that
+ * * %-ESHUTDOWN	- @ioasid is parked, or the DMA was blocked by the free of
+ *   another IOASID, and the DMA owner has not detached the domain since
  * * %-EEXIST		- the device's DMA without PASID is under an IOASID already
  * * %-EOPNOTSUPP	- the group has other devices
  * * %-EBUSY		- the device is being reset

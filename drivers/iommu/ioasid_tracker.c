@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Who holds an IOASID: names for debugfs, and ref_tracker's complaints about
- * references that were put twice, or never.
+ * references that were put twice or without ioasid_untrack().
  */
 #include <linux/device.h>
 #include <linux/export.h>
@@ -13,9 +13,10 @@
 /**
  * ioasid_track() - Say who has a reference
  * @ioasid: The IOASID. The caller has a reference that has no tracker yet.
- * @tracker: Lives until ioasid_untrack().
- * @holder: What kind of holder it is. The string outlives the tracker.
- * @dev: The device that it is for, which outlives the tracker, or NULL.
+ * @tracker: The tracker, which lives until ioasid_untrack().
+ * @holder: The kind of holder. The string outlives the tracker.
+ * @dev: The device that the reference is for, which outlives the tracker, or
+ *       NULL.
  *
  * The calling task's name and PID are recorded too. Does nothing without
  * CONFIG_IOASID_REF_TRACKER.
@@ -40,9 +41,9 @@ void ioasid_track(struct ioasid *ioasid, struct ioasid_tracker *tracker,
 EXPORT_SYMBOL_GPL(ioasid_track);
 
 /**
- * ioasid_untrack() - The tracked reference is about to be put
+ * ioasid_untrack() - End the tracking of a reference, before it is put
  * @ioasid: The IOASID.
- * @tracker: What ioasid_track() was given.
+ * @tracker: The tracker that ioasid_track() was given.
  *
  * Context: Any context but NMI. Takes a spin lock with interrupts off.
  */
@@ -65,14 +66,15 @@ void ioasid_tracker_init(struct ioasid *ioasid)
 }
 
 /*
- * At the last put: who is still tracked has put without ioasid_untrack(). The
- * list of names must not reach into what is freed.
+ * At the last put, each tracker that is left belongs to a reference that was put
+ * without ioasid_untrack(). Empty the list, as it must not lead into memory that
+ * is freed.
  */
 void ioasid_tracker_exit(struct ioasid *ioasid)
 {
 	struct ioasid_tracker *tracker, *next;
 
-	/* The owner need not free, see ioasid_recycle() */
+	/* The owner may put its reference instead, see ioasid_recycle() */
 	if (!list_empty(&ioasid->owner.node))
 		ioasid_untrack(ioasid, &ioasid->owner);
 	list_for_each_entry_safe(tracker, next, &ioasid->holders, node)

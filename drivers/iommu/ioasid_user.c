@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/ioasid: one open is one set of IOASIDs, and the authority over it. The
- * last close parks all that are left.
+ * /dev/ioasid: an open file is a set of IOASIDs, and the authority over them. The
+ * last close parks all IOASIDs that are left.
  */
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -62,7 +62,7 @@ union ioasid_cmd {
 	struct ioasid_cmd_query query;
 };
 
-/* Give the command back, all but the size that the user chose */
+/* Copy the command back, except for the size, which the user chose */
 static int ioasid_user_respond(const union ioasid_cmd *cmd, void __user *ucmd,
 			       size_t size)
 {
@@ -167,7 +167,7 @@ static long ioasid_user_ioctl(struct file *file, unsigned int nr,
 
 	if (get_user(size, (u32 __user *)ucmd))
 		return -EFAULT;
-	/* All fields are of the first version, none may be left out */
+	/* The first version has all fields, so none may be left out */
 	if (size < op->size)
 		return -EINVAL;
 	if (size > PAGE_SIZE)
@@ -199,7 +199,7 @@ static struct miscdevice ioasid_miscdev = {
 
 static int __init ioasid_user_init(void)
 {
-	/* Here, as nobody else is charged: 0 keeps the resource out of sight */
+	/* Only this file charges. A capacity of 0 hides the resource. */
 	int ret = misc_cg_set_capacity(MISC_CG_RES_IOASID, IOASID_MAX);
 
 	return ret ?: misc_register(&ioasid_miscdev);
@@ -208,11 +208,11 @@ device_initcall(ioasid_user_init);
 
 /**
  * ioasid_find_by_fd() - Take a reference on behalf of a user
- * @fd: A file of /dev/ioasid, in the calling task's table.
+ * @fd: An open /dev/ioasid, in the file table of the calling task.
  * @id: The id of an IOASID of that file's set.
  *
- * Holders above the core (VFIO, KVM) turn what their user passes into a
- * reference. The file is not needed afterwards.
+ * Holders above the core (VFIO, KVM) get their reference here, from the file and
+ * the id that their user passes. The file is not needed afterwards.
  *
  * Context: Process context.
  * Return: The IOASID, with a reference for the caller to put, or ERR_PTR() of

@@ -21,7 +21,7 @@ struct ref_tracker;
 #define IOASID_MIN	1U		/* 0 is the DMA without PASID */
 #define IOASID_MAX	(BIT(IOASID_BITS) - 1)
 
-/* What holders need. Owners are in drivers/iommu, see ioasid-priv.h. */
+/* For holders. Owners are in drivers/iommu, see ioasid-priv.h. */
 
 void ioasid_put(struct ioasid *ioasid);
 unsigned int ioasid_id(const struct ioasid *ioasid);
