@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * /dev/ioasid: numbers that tag DMA (PASIDs), and the right to use them.
+ * /dev/ioasid: IOASIDs, whose ids are PASIDs, and the authority over them.
  *
  * See Documentation/userspace-api/ioasid.rst.
  */
@@ -16,30 +16,38 @@
 /**
  * DOC: /dev/ioasid ioctls
  *
- * One open of /dev/ioasid is one set of numbers. The open file is the
- * authority over them: whoever has it may allocate, free and query, and may
- * hand a number to VFIO as the pair of the file and the number. A file that is
- * inherited or passed on shares its set. The last close frees all of the set.
+ * An open file of /dev/ioasid is a set of IOASIDs, and the authority over them: a
+ * process that has the file may allocate, free and query, and may pass the file
+ * and an id to VFIO or KVM. A file that is inherited or passed on shares its set.
+ * The last close frees all IOASIDs of the set.
  *
- * Every ioctl takes a pointer to a structure that begins with its @size, in
- * bytes, as the caller knows it. A larger structure than the kernel's is
- * accepted if all that the kernel does not know is zero, -E2BIG is the answer
- * if it is not, or if @size is more than a page; one that is smaller than the
- * first version is refused with -EINVAL. @flags must be 0, else -EINVAL.
- * -EFAULT: the structure could not be read or written. -ENOTTY: no such ioctl.
+ * Every ioctl takes a pointer to a structure that begins with its size in bytes.
+ * The structure may be larger than the kernel's if the rest is zero.
+ *
+ * Errors of all ioctls:
+ *
+ * - -ENOTTY: There is no such ioctl.
+ * - -EFAULT: The structure could not be read or written.
+ * - -EINVAL: @size is less than that of the first version, or @flags is not 0.
+ * - -E2BIG: @size is more than a page, or the rest that the kernel does not know
+ *   is not zero.
+ *
+ * A call that fails changes nothing.
  */
 
 /**
  * struct ioasid_cmd_info - ioctl(IOASID_INFO)
  * @size: sizeof(struct ioasid_cmd_info)
  * @flags: must be 0
- * @pasid_bits: numbers are smaller than 1 << @pasid_bits; a device, or its
- *              IOMMU, may support less
- * @quota: how many numbers the set may have, parked ones included
- * @active: how many numbers are allocated and not freed
- * @parked: how many are freed and still held by somebody
+ * @pasid_bits: ids are less than 1 << @pasid_bits; a device or its IOMMU may
+ *              support fewer bits
+ * @quota: how many IOASIDs the set may have, parked ones included
+ * @active: how many IOASIDs are allocated and not freed
+ * @parked: how many IOASIDs are freed and still held
  *
- * What the set has, and may have.
+ * Tell how many IOASIDs the set has and may have.
+ *
+ * Return: 0, or -errno as for all ioctls.
  */
 struct ioasid_cmd_info {
 	__u32 size;
@@ -56,17 +64,21 @@ struct ioasid_cmd_info {
  * struct ioasid_cmd_alloc - ioctl(IOASID_ALLOC)
  * @size: sizeof(struct ioasid_cmd_alloc)
  * @flags: must be 0
- * @min: lowest number to give, 1 or more
- * @max: highest number to give, at most (1 << pasid_bits) - 1
- * @id: the number, set by the kernel
+ * @min: lowest id to give, 1 or more
+ * @max: highest id to give, at most (1 << pasid_bits) - 1
+ * @id: id of the IOASID, set by the kernel
  *
- * Allocate the lowest number in [@min, @max] that nobody on this machine has or
- * holds.
+ * Allocate an IOASID with the lowest id in [@min, @max] that no IOASID of this
+ * machine has, active or parked.
  *
- * -EINVAL: the range is empty or leaves the number space. -EBUSY: the misc
- * cgroup of the calling task has as many numbers as it may have, or one above
- * it. -ENOSPC: no number in the range is free. -EDQUOT: the set has as many
- * numbers as it may have. -ENOMEM.
+ * Return: 0, or -errno as for all ioctls and
+ *
+ * * %-EINVAL	- @min is 0 or more than @max, or @max is too large
+ * * %-EDQUOT	- the quota of the set is used up
+ * * %-EBUSY	- the misc cgroup of the calling task, or one above it, is at its
+ *   limit
+ * * %-ENOSPC	- no id in the range is free
+ * * %-ENOMEM	- no memory
  */
 struct ioasid_cmd_alloc {
 	__u32 size;
@@ -82,13 +94,15 @@ struct ioasid_cmd_alloc {
  * struct ioasid_cmd_free - ioctl(IOASID_FREE)
  * @size: sizeof(struct ioasid_cmd_free)
  * @flags: must be 0
- * @id: the number
+ * @id: id of an active IOASID of this set
  *
- * Park the number. When the call returns, no DMA under it reaches memory any
- * more, and nobody can take a new reference by number. The number itself is
- * free for others when the last holder has let go.
+ * Block the DMA under the IOASID and park it. When the call returns 0, no DMA
+ * under the IOASID reaches memory any more. The id can be allocated again when
+ * the last holder has put its reference.
  *
- * -ENOENT: not an active number of this set.
+ * Return: 0, or -errno as for all ioctls and
+ *
+ * * %-ENOENT	- the set has no active IOASID with this id
  */
 struct ioasid_cmd_free {
 	__u32 size;
@@ -100,8 +114,8 @@ struct ioasid_cmd_free {
 
 /**
  * enum ioasid_state - the states that IOASID_QUERY reports
- * @IOASID_STATE_ACTIVE: allocated
- * @IOASID_STATE_PARKED: freed, DMA blocked, held by somebody
+ * @IOASID_STATE_ACTIVE: allocated, not freed
+ * @IOASID_STATE_PARKED: freed, its DMA is blocked, still held
  */
 enum ioasid_state {
 	IOASID_STATE_ACTIVE = 1,
@@ -112,13 +126,17 @@ enum ioasid_state {
  * struct ioasid_cmd_query - ioctl(IOASID_QUERY)
  * @size: sizeof(struct ioasid_cmd_query)
  * @flags: must be 0
- * @id: the number
+ * @id: id of an IOASID of this set, active or parked
  * @state: enum ioasid_state, set by the kernel
- * @references: how many references there are, the owner's (while active) and
- *              one for each attachment included
- * @attachments: how many devices' DMA is attached to the number
+ * @references: how many references there are, set by the kernel: one of the owner
+ *              while active, one of each attachment, those of other holders
+ * @attachments: how many attachments there are, set by the kernel
  *
- * -ENOENT: not a number of this set, or recycled.
+ * Tell the state of an IOASID.
+ *
+ * Return: 0, or -errno as for all ioctls and
+ *
+ * * %-ENOENT	- the set has no IOASID with this id, or it is recycled
  */
 struct ioasid_cmd_query {
 	__u32 size;
