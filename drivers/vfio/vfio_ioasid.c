@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * VFIO as a holder of IOASIDs of /dev/ioasid: a device file has attachments,
- * each of which holds its IOASID, until the user detaches or the file closes.
- * VFIO does not care what the owner of the IOASID does meanwhile.
+ * each of which holds its IOASID, until the user detaches or the file is closed.
+ * What the owner of an IOASID does meanwhile does not matter to VFIO.
  */
 #include <linux/device.h>
 #include <linux/ioasid.h>
@@ -37,8 +37,8 @@ void vfio_df_ioasid_init(struct vfio_device_file *df)
 }
 
 /*
- * The domain of the container that the device's group is in. It stays for as
- * long as the device file is open.
+ * The domain of the container that the device's group is in. The domain stays
+ * for as long as the device file is open.
  */
 static struct iommu_domain *container_domain(struct vfio_device_file *df)
 {
@@ -61,7 +61,7 @@ static void vfio_ioasid_pm_put(struct vfio_device_file *df)
 /*
  * A device that sleeps does not answer when its TLB is invalidated, and free must
  * not wait for the user to wake it. So a device with attachments stays awake:
- * this keeps runtime PM from it, vfio_ioasid_lock_pm() the user's requests.
+ * this function holds off runtime PM, vfio_ioasid_lock_pm() the user's requests.
  */
 static int vfio_ioasid_pm_get(struct vfio_device_file *df)
 {
@@ -119,13 +119,14 @@ vfio_ioasid_attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid
 }
 
 /**
- * vfio_ioasid_lock_pm() - Keep a device without attachments while it may sleep
+ * vfio_ioasid_lock_pm() - Keep a device from being attached while it may sleep
  * @device: The device, which has an open file
  *
  * Context: Process context. Takes the group's lock if it returns true, for
  * vfio_ioasid_unlock_pm().
- * Return: false if a device of the group is attached to IOASIDs, for which it
- * has to stay awake; else true, and no device is attached meanwhile.
+ * Return: false if a device of the group is attached to an IOASID, and has to
+ * stay awake; else true, and no device of the group can be attached until
+ * vfio_ioasid_unlock_pm().
  */
 bool vfio_ioasid_lock_pm(struct vfio_device *device)
 {
@@ -196,7 +197,7 @@ int vfio_df_ioctl_attach_ioasid(struct vfio_device_file *df,
 		goto out_unlock;
 	}
 
-	/* The core has refused a second one, so the place is empty */
+	/* The core refuses a second attachment, so the index is free */
 	index = attachment_index(cmd.id, cmd.flags);
 	ret = xa_insert(&df->ioasids, index, attachment, GFP_KERNEL_ACCOUNT);
 	if (ret) {
@@ -237,7 +238,7 @@ int vfio_df_ioctl_detach_ioasid(struct vfio_device_file *df,
 	return attachment ? 0 : -ENOENT;
 }
 
-/* The device file closes */
+/* The device file is closed */
 void vfio_df_ioasid_detach_all(struct vfio_device_file *df)
 {
 	struct ioasid_attachment *attachment;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KVM as a holder of numbers of /dev/ioasid: a virtual machine has numbers of
- * its own for its guest, each of which stands for one of the host's, and holds
- * that until the user takes the mapping away or the machine is destroyed. What
- * the owner of the host's number does meanwhile is of no concern here: the
- * guest goes on with a number that is parked.
+ * KVM as a holder of IOASIDs of /dev/ioasid: a VM maps PASIDs of its guest to
+ * IOASIDs, and holds each IOASID until user space removes the mapping or the VM
+ * is destroyed. What the owner of the IOASID does meanwhile does not matter
+ * here: the guest goes on with an IOASID that is parked.
  */
 #include <linux/ioasid.h>
 #include <linux/kvm_host.h>
@@ -15,20 +14,20 @@
 
 #include "ioasid.h"
 
-/* A guest's number, and the reference to the host's that goes with it */
+/* What a guest's PASID is mapped to, with a reference */
 struct kvm_ioasid_entry {
 	struct ioasid *ioasid;
 	struct ioasid_tracker tracker;
 };
 
 struct kvm_ioasid_map {
-	/* Orders changes: to the list, and to what the CPU reads of it */
+	/* Orders changes of the map, and of what the CPU reads of it */
 	struct mutex lock;
-	/* Entries by the guest's number. Read in kvm->srcu. */
+	/* Entries by the guest's PASID. Read in kvm->srcu. */
 	struct xarray guests;
 	/*
-	 * The same by the host's: one place for each number, so that what a VM
-	 * has is bounded by the quotas of the sets.
+	 * The same entries by the IOASID's id. An IOASID has one entry at most,
+	 * so the quotas of the sets limit how many a VM has.
 	 */
 	struct xarray hosts;
 };
@@ -71,7 +70,7 @@ static int map_insert(struct kvm *kvm, struct kvm_ioasid_map *map, u32 guest,
 	ret = xa_insert(&map->hosts, host, entry, GFP_KERNEL);
 	if (ret)
 		return ret == -EBUSY ? -EEXIST : ret;
-	/* Reserves the place; readers find nothing there */
+	/* Reserve the index; readers find nothing there */
 	ret = xa_insert(&map->guests, guest, NULL, GFP_KERNEL);
 	if (ret) {
 		ret = ret == -EBUSY ? -EEXIST : ret;
@@ -134,7 +133,7 @@ static int kvm_ioasid_del(struct kvm_device *dev, u32 __user *arg)
 	if (!entry)
 		return -ENOENT;
 
-	/* Who found it before, a CPU or a section's reader, may yet use it */
+	/* A CPU or an SRCU reader may still use an entry it found earlier */
 	kvm_arch_ioasid_sync(dev->kvm);
 	synchronize_srcu_expedited(&dev->kvm->srcu);
 	entry_free(entry);
@@ -219,9 +218,9 @@ static int kvm_ioasid_create(struct kvm_device *dev, u32 type)
 }
 
 /*
- * The VM is destroyed: nobody runs in it, and what its architecture had of the
- * numbers is gone. Or the device's file could not be made: then the VM lives
- * on, vCPUs may look into the map, and it is empty.
+ * Either the VM is destroyed: no vCPU runs in it, and the architecture has freed
+ * its structures. Or the device's file could not be created: the VM lives on and
+ * vCPUs may look into the map, but the map is empty.
  */
 static void kvm_ioasid_destroy(struct kvm_device *dev)
 {
@@ -253,25 +252,25 @@ static const struct kvm_device_ops kvm_ioasid_ops = {
 };
 
 /**
- * kvm_ioasid_to_host() - The host's number that a guest's stands for
+ * kvm_ioasid_to_host() - Translate a PASID of a guest to the host's
  * @kvm: The VM.
- * @guest: The guest's number, any value.
+ * @guest: The guest's PASID, any value.
  *
- * For code of an architecture that runs a guest's instruction with the host's
- * number. The VM holds the number for as long as the caller stays in the
- * section: KVM_DEV_IOASID_DEL takes the mapping away, and waits for all
- * sections before it puts the reference. The number may be parked: then it is
- * good still, its DMA is blocked, and nobody else is given it. After the
- * section the number alone means nothing, it may be another's.
+ * For code of an architecture that executes a guest's instruction with the host's
+ * PASID. The VM holds the IOASID while the caller is in the read-side section:
+ * KVM_DEV_IOASID_DEL removes the mapping, and waits for all sections before it
+ * puts the reference. The IOASID may be parked. Its id is valid then as well: its
+ * DMA is blocked, and nobody else is given the id. After the section the id may
+ * be somebody else's.
  *
- * What cannot stay in a section, tables that the CPU reads, is written by
- * kvm_arch_ioasid_add() and cleared by kvm_arch_ioasid_del(), and
+ * Tables that the CPU reads by itself cannot stay in a section. They are written
+ * by kvm_arch_ioasid_add() and cleared by kvm_arch_ioasid_del(), and
  * kvm_arch_ioasid_sync() waits for the CPUs before the reference is put.
  *
  * Context: Any context but NMI, in a read-side section of kvm->srcu. On x86
- * KVM_RUN is in one where it handles an exit, but neither in the guest nor in
- * the fast path of an exit; other ioctls of a vCPU take it where they need it.
- * Takes no lock.
+ * KVM_RUN is in a section where it handles an exit, but neither in the guest nor
+ * in the fast path of an exit; other ioctls of a vCPU enter one where they need
+ * it. Takes no lock.
  * Return: 1 to %IOASID_MAX, or -ENOENT.
  */
 int kvm_ioasid_to_host(struct kvm *kvm, u32 guest)
