@@ -58,9 +58,8 @@ void ioasid_set_put(struct ioasid_set *set)
  *           allocates it.
  *
  * Context: Process context. May sleep.
- * Return: The set, which the caller ends with ioasid_set_free(), or ERR_PTR()
- * of
- *
+ * Return:
+ * * the set, which the caller ends with ioasid_set_free(), or ERR_PTR() of
  * * %-EBUSY	- there are 2^31 sets
  * * %-ENOMEM
  */
@@ -274,8 +273,8 @@ static void ioasid_unreserve_quota(struct ioasid_set *set)
  * the owner: nobody finds the IOASID, and ioasid_put() undoes this call.
  *
  * Context: Process context. May sleep.
- * Return: The IOASID, with one reference, or ERR_PTR() of
- *
+ * Return:
+ * * the IOASID, with one reference, or ERR_PTR() of
  * * %-EINVAL	- the range is empty, or not within %IOASID_MIN to %IOASID_MAX
  * * %-EDQUOT	- the quota of the set is used up
  * * %-EBUSY	- the misc cgroup of the task, or one above it, is at its limit

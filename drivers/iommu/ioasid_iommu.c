@@ -74,8 +74,8 @@ static const struct ioasid_attachment_ops attachment_ops = {
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep.
- * Return: The attachment, for ioasid_detach(), or ERR_PTR() of
- *
+ * Return:
+ * * the attachment, for ioasid_detach(), or ERR_PTR() of
  * * %-ESHUTDOWN	- @ioasid is parked
  * * %-EEXIST		- @dev is attached to @ioasid already
  * * %-EOPNOTSUPP	- the device or its IOMMU has no PASIDs, or the group has
@@ -106,8 +106,8 @@ EXPORT_SYMBOL_GPL(ioasid_attach);
  * domain, and faults are reported.
  *
  * Context: Process context. Takes the set's lock, may sleep.
- * Return: The attachment, for ioasid_detach(), or ERR_PTR() of
- *
+ * Return:
+ * * the attachment, for ioasid_detach(), or ERR_PTR() of
  * * %-ESHUTDOWN	- @ioasid is parked, or the DMA was blocked by the free of
  *   another IOASID, and the DMA owner has not detached the domain since
  * * %-EEXIST		- the device's DMA without PASID is under an IOASID already

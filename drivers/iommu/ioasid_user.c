@@ -215,8 +215,8 @@ device_initcall(ioasid_user_init);
  * the id that their user passes. The file is not needed afterwards.
  *
  * Context: Process context.
- * Return: The IOASID, with a reference for the caller to put, or ERR_PTR() of
- *
+ * Return:
+ * * the IOASID, with a reference for the caller to put, or ERR_PTR() of
  * * %-EBADF	- @fd is not open, or open for its path only
  * * %-EBADFD	- @fd is not a file of /dev/ioasid
  * * %-ENOENT	- no ACTIVE IOASID of the set has the id

@@ -71,8 +71,8 @@ struct ioasid_cmd_info {
  * Allocate an IOASID with the lowest id in [@min, @max] that no IOASID of this
  * machine has, active or parked.
  *
- * Return: 0, or -errno as for all ioctls and
- *
+ * Return:
+ * * 0, or -errno as for all ioctls and
  * * %-EINVAL	- @min is 0 or more than @max, or @max is too large
  * * %-EDQUOT	- the quota of the set is used up
  * * %-EBUSY	- the misc cgroup of the calling task, or one above it, is at its
@@ -100,8 +100,8 @@ struct ioasid_cmd_alloc {
  * under the IOASID reaches memory any more. The id can be allocated again when
  * the last holder has put its reference.
  *
- * Return: 0, or -errno as for all ioctls and
- *
+ * Return:
+ * * 0, or -errno as for all ioctls and
  * * %-ENOENT	- the set has no active IOASID with this id
  */
 struct ioasid_cmd_free {
@@ -134,8 +134,8 @@ enum ioasid_state {
  *
  * Tell the state of an IOASID.
  *
- * Return: 0, or -errno as for all ioctls and
- *
+ * Return:
+ * * 0, or -errno as for all ioctls and
  * * %-ENOENT	- the set has no IOASID with this id, or it is recycled
  */
 struct ioasid_cmd_query {
