@@ -82,6 +82,7 @@ static const struct ioasid_attachment_ops attachment_ops = {
  *   other devices
  * * %-EBUSY		- the device is being reset, or the PASID has a domain already
  * * %-EOVERFLOW	- the id is beyond what the device supports
+ * * %-ENODEV		- @dev is in no group
  * * %-ENOMEM, or what iommu_attach_device_pasid() returns
  */
 struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
