@@ -142,7 +142,6 @@ void ioasid_set_count(struct ioasid_set *set, struct ioasid_set_counts *counts);
 
 struct ioasid_status {
 	bool parked;
-	unsigned int references;
 	unsigned int attachments;
 };
 

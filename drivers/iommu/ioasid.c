@@ -587,13 +587,11 @@ int ioasid_query(struct ioasid_set *set, unsigned int id,
 	mutex_lock(&set->lock);
 	rcu_read_lock();
 	ioasid = xa_load(&set->ioasids, id);
-	if (ioasid) {
+	/* At zero references, the last put is about to erase it */
+	if (ioasid && refcount_read(&ioasid->refs)) {
 		status->parked = ioasid->parked;
-		status->references = refcount_read(&ioasid->refs);
 		status->attachments = ioasid->nr_attachments;
-		/* At zero, the last put is about to erase the entry */
-		if (status->references)
-			ret = 0;
+		ret = 0;
 	}
 	rcu_read_unlock();
 	mutex_unlock(&set->lock);

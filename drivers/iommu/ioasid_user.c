@@ -79,10 +79,10 @@ static int ioasid_user_info(struct ioasid_set *set, union ioasid_cmd *cmd,
 	struct ioasid_set_counts counts;
 
 	ioasid_set_count(set, &counts);
-	cmd->info.pasid_bits = IOASID_BITS;
-	cmd->info.quota = counts.quota;
-	cmd->info.active = counts.active;
-	cmd->info.parked = counts.parked;
+	cmd->info.out_pasid_bits = IOASID_BITS;
+	cmd->info.out_quota = counts.quota;
+	cmd->info.out_active = counts.active;
+	cmd->info.out_parked = counts.parked;
 	return ioasid_user_respond(cmd, ucmd, sizeof(cmd->info));
 }
 
@@ -96,7 +96,7 @@ static int ioasid_user_alloc(struct ioasid_set *set, union ioasid_cmd *cmd,
 	if (IS_ERR(ioasid))
 		return PTR_ERR(ioasid);
 
-	cmd->alloc.id = ioasid_id(ioasid);
+	cmd->alloc.out_id = ioasid_id(ioasid);
 	ret = ioasid_user_respond(cmd, ucmd, sizeof(cmd->alloc));
 	if (ret) {
 		/* User space never learned the id, so nobody would free it */
@@ -129,10 +129,9 @@ static int ioasid_user_query(struct ioasid_set *set, union ioasid_cmd *cmd,
 	ret = ioasid_query(set, cmd->query.id, &status);
 	if (ret)
 		return ret;
-	cmd->query.state = status.parked ? IOASID_STATE_PARKED :
-					   IOASID_STATE_ACTIVE;
-	cmd->query.references = status.references;
-	cmd->query.attachments = status.attachments;
+	cmd->query.out_state = status.parked ? IOASID_STATE_PARKED :
+					       IOASID_STATE_ACTIVE;
+	cmd->query.out_attachments = status.attachments;
 	return ioasid_user_respond(cmd, ucmd, sizeof(cmd->query));
 }
 

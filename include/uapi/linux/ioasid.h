@@ -22,7 +22,8 @@
  * The last close frees all IOASIDs of the set.
  *
  * Every ioctl takes a pointer to a structure that begins with its size in bytes.
- * The structure may be larger than the kernel's if the rest is zero.
+ * The structure may be larger than the kernel's if the rest is zero. The kernel
+ * writes the members named out_* and reads all others.
  *
  * Errors of all ioctls:
  *
@@ -39,11 +40,11 @@
  * struct ioasid_cmd_info - ioctl(IOASID_INFO)
  * @size: sizeof(struct ioasid_cmd_info)
  * @flags: must be 0
- * @pasid_bits: ids are less than 1 << @pasid_bits; a device or its IOMMU may
- *              support fewer bits
- * @quota: how many IOASIDs the set may have, parked ones included
- * @active: how many IOASIDs are allocated and not freed
- * @parked: how many IOASIDs are freed and still held
+ * @out_pasid_bits: ids are less than 1 << @out_pasid_bits; a device or its IOMMU
+ *                  may support fewer bits
+ * @out_quota: how many IOASIDs the set may have, parked ones included
+ * @out_active: how many IOASIDs are allocated and not freed
+ * @out_parked: how many IOASIDs are freed and still held
  *
  * Tell how many IOASIDs the set has and may have.
  *
@@ -52,10 +53,10 @@
 struct ioasid_cmd_info {
 	__u32 size;
 	__u32 flags;
-	__u32 pasid_bits;
-	__u32 quota;
-	__u32 active;
-	__u32 parked;
+	__u32 out_pasid_bits;
+	__u32 out_quota;
+	__u32 out_active;
+	__u32 out_parked;
 };
 
 #define IOASID_INFO	_IO(IOASID_TYPE, IOASID_BASE + 0)
@@ -65,8 +66,8 @@ struct ioasid_cmd_info {
  * @size: sizeof(struct ioasid_cmd_alloc)
  * @flags: must be 0
  * @min: lowest id to give, 1 or more
- * @max: highest id to give, at most (1 << pasid_bits) - 1
- * @id: id of the IOASID, set by the kernel
+ * @max: highest id to give, at most (1 << out_pasid_bits) - 1
+ * @out_id: id of the IOASID
  *
  * Allocate an IOASID with the lowest id in [@min, @max] that no IOASID of this
  * machine has, active or parked.
@@ -85,7 +86,7 @@ struct ioasid_cmd_alloc {
 	__u32 flags;
 	__u32 min;
 	__u32 max;
-	__u32 id;
+	__u32 out_id;
 };
 
 #define IOASID_ALLOC	_IO(IOASID_TYPE, IOASID_BASE + 1)
@@ -127,10 +128,8 @@ enum ioasid_state {
  * @size: sizeof(struct ioasid_cmd_query)
  * @flags: must be 0
  * @id: id of an IOASID of this set, active or parked
- * @state: enum ioasid_state, set by the kernel
- * @references: how many references there are, set by the kernel: one of the owner
- *              while active, one of each attachment, those of other holders
- * @attachments: how many attachments there are, set by the kernel
+ * @out_state: enum ioasid_state
+ * @out_attachments: how many attachments there are
  *
  * Tell the state of an IOASID.
  *
@@ -142,9 +141,8 @@ struct ioasid_cmd_query {
 	__u32 size;
 	__u32 flags;
 	__u32 id;
-	__u32 state;
-	__u32 references;
-	__u32 attachments;
+	__u32 out_state;
+	__u32 out_attachments;
 };
 
 #define IOASID_QUERY	_IO(IOASID_TYPE, IOASID_BASE + 3)

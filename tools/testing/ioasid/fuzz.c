@@ -213,9 +213,9 @@ static void print_op(const struct op *op, const struct result *r)
 		fprintf(stderr, " = -%s [%u-%u]\n", strerrorname_np(-r->ret),
 			r->begin, r->end);
 	else if (op->code == QUERY)
-		fprintf(stderr, " = %s, %u references, %u attachments [%u-%u]\n",
+		fprintf(stderr, " = %s, %u attachments [%u-%u]\n",
 			r->count[0] ? "parked" : "active", r->count[1],
-			r->count[2], r->begin, r->end);
+			r->begin, r->end);
 	else if (op->code == COUNT)
 		fprintf(stderr, " = quota %u, %u active, %u parked, %u parks%s [%u-%u]\n",
 			r->count[0], r->count[1], r->count[2], r->count[3],
@@ -434,8 +434,7 @@ static void call(const struct op *op, struct result *r)
 		if (r->ret)
 			break;
 		r->count[0] = status.parked;
-		r->count[1] = status.references;
-		r->count[2] = status.attachments;
+		r->count[1] = status.attachments;
 		break;
 	case COUNT:
 		ioasid_set_count(set, &counts);
@@ -519,8 +518,8 @@ static bool set_matches(const struct model *model, int index, struct ioasid_set 
 		if (n->stage == PUBLISHED && n->set == index &&
 		    (ioasid_query(s, n->id, &status) ||
 		     status.parked != n->parked ||
-		     status.references != n->refs ||
-		     status.attachments != n->attachments))
+		     status.attachments != n->attachments ||
+		     !ioasid_matches(n, xa_load(&s->ioasids, n->id))))
 			return false;
 	ioasid_set_count(s, &counts);
 	return counts.quota == m->quota && counts.active == m->active &&

@@ -422,8 +422,8 @@ static enum verdict step_query(struct model *m, int set, const struct op *op,
 		return NO;
 	if (!n)
 		return r->ret == -ENOENT ? DONE : NO;
-	return !r->ret && r->count[0] == n->parked && r->count[1] == n->refs &&
-	       r->count[2] == n->attachments ? DONE : NO;
+	return !r->ret && r->count[0] == n->parked &&
+	       r->count[1] == n->attachments ? DONE : NO;
 }
 
 static enum verdict step_count(const struct model_set *s, const struct result *r)
