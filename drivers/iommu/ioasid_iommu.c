@@ -119,8 +119,8 @@ EXPORT_SYMBOL_GPL(ioasid_attach);
  * * %-ENOMEM
  */
 struct ioasid_attachment *ioasid_attach_no_pasid(struct ioasid *ioasid,
-						struct device *dev,
-						const char *holder)
+						 struct device *dev,
+						 const char *holder)
 {
 	return __ioasid_attach(ioasid, dev, IOMMU_NO_PASID, NULL,
 			       &attachment_ops, holder);

@@ -218,7 +218,7 @@ static inline struct ioasid_set *must_have_set(struct kunit *test, unsigned int 
 }
 
 static inline struct ioasid_set *must_have_charged_set(struct kunit *test,
-						unsigned int quota)
+						       unsigned int quota)
 {
 	struct ioasid_set *set = ioasid_set_alloc(quota, true);
 
@@ -235,7 +235,7 @@ static inline struct ioasid_set *keep(struct ioasid_set *set)
 
 /* As an owner and a holder: with a reference besides the owner's */
 static inline struct ioasid *alloc(struct ioasid_set *set, unsigned int min,
-			    unsigned int max)
+				   unsigned int max)
 {
 	struct ioasid *ioasid = ioasid_alloc(set, min, max);
 
@@ -255,7 +255,7 @@ static inline struct ioasid *must_alloc(struct kunit *test, struct ioasid_set *s
 }
 
 static inline struct ioasid *must_alloc_id(struct kunit *test, struct ioasid_set *set,
-				    unsigned int id)
+					   unsigned int id)
 {
 	struct ioasid *ioasid = alloc(set, id, id);
 
@@ -265,8 +265,8 @@ static inline struct ioasid *must_alloc_id(struct kunit *test, struct ioasid_set
 }
 
 static inline struct ioasid_attachment *must_attach(struct kunit *test,
-					     struct ioasid *ioasid,
-					     struct device *dev)
+						    struct ioasid *ioasid,
+						    struct device *dev)
 {
 	struct ioasid_attachment *attachment = attach(ioasid, dev);
 

@@ -31,8 +31,8 @@ struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 					struct iommu_domain *domain,
 					const char *holder);
 struct ioasid_attachment *ioasid_attach_no_pasid(struct ioasid *ioasid,
-						struct device *dev,
-						const char *holder);
+						 struct device *dev,
+						 const char *holder);
 void ioasid_detach(struct ioasid_attachment *attachment);
 
 /**
