@@ -67,7 +67,7 @@ int ioasid_alloc(int fd, __u32 min, __u32 max)
 	};
 	int ret = do_ioctl(fd, IOASID_ALLOC, &cmd);
 
-	return ret ?: (int)cmd.id;
+	return ret ?: (int)cmd.out_id;
 }
 
 int ioasid_free(int fd, __u32 id)
@@ -89,42 +89,42 @@ int pasid_bits_of(int fd)
 {
 	struct ioasid_cmd_info info;
 
-	return ioasid_info(fd, &info) ?: (int)info.pasid_bits;
+	return ioasid_info(fd, &info) ?: (int)info.out_pasid_bits;
 }
 
 int quota_of(int fd)
 {
 	struct ioasid_cmd_info info;
 
-	return ioasid_info(fd, &info) ?: (int)info.quota;
+	return ioasid_info(fd, &info) ?: (int)info.out_quota;
 }
 
 int active_of(int fd)
 {
 	struct ioasid_cmd_info info;
 
-	return ioasid_info(fd, &info) ?: (int)info.active;
+	return ioasid_info(fd, &info) ?: (int)info.out_active;
 }
 
 int parked_of(int fd)
 {
 	struct ioasid_cmd_info info;
 
-	return ioasid_info(fd, &info) ?: (int)info.parked;
+	return ioasid_info(fd, &info) ?: (int)info.out_parked;
 }
 
 int state_of(int fd, __u32 id)
 {
 	struct ioasid_cmd_query query;
 
-	return ioasid_query(fd, id, &query) ?: (int)query.state;
+	return ioasid_query(fd, id, &query) ?: (int)query.out_state;
 }
 
 int attachments_of(int fd, __u32 id)
 {
 	struct ioasid_cmd_query query;
 
-	return ioasid_query(fd, id, &query) ?: (int)query.attachments;
+	return ioasid_query(fd, id, &query) ?: (int)query.out_attachments;
 }
 
 int read_file(const char *path, char *buf, size_t size)
