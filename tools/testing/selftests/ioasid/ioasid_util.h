@@ -65,7 +65,7 @@ int param_set(const char *path, unsigned int value);
 int ioasid_try(__u32 id);
 
 #define IOASID_DEBUGFS	"/sys/kernel/debug/iommu/ioasid"
-#define IOASID_LIST	IOASID_DEBUGFS "/numbers"
+#define IOASID_LIST	IOASID_DEBUGFS "/ioasids"
 
 /*
  * debugfs' list of all IOASIDs: how many lines have the word @state ("active",

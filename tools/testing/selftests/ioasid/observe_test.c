@@ -188,7 +188,7 @@ TEST_F(observe, debugfs_of_vtd_shows_a_parked_ioasid_as_blocked)
 
 /* The lines of the events, in this order */
 static const char *const life[] = {
-	"ioasid_alloc: id=" STR(ID) " set=%lld active refs=2 attachments=0",
+	"ioasid_alloc: id=" STR(ID) " set=%lld active refs=1 attachments=0",
 	"ioasid_get: id=" STR(ID) " set=%lld active",
 	"ioasid_attach: id=" STR(ID) " set=%lld active dev=%s kind=tagged holder=vfio",
 	"ioasid_free: id=" STR(ID) " set=%lld active refs=3 attachments=1",
