@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KVM as a holder of IOASIDs of /dev/ioasid: a VM maps PASIDs of its guest to
- * IOASIDs, and holds each IOASID until user space removes the mapping or the VM
- * is destroyed. What the owner of the IOASID does meanwhile does not matter
- * here: the guest goes on with an IOASID that is parked.
+ * KVM as a holder of numbers of /dev/ioasid: a virtual machine has numbers of
+ * its own for its guest, each of which stands for one of the host's, and holds
+ * that until the user takes the mapping away or the machine is destroyed. What
+ * the owner of the host's number does meanwhile is of no concern here: the
+ * guest goes on with a number that is parked.
  */
 #include <linux/ioasid.h>
 #include <linux/kvm_host.h>
@@ -14,20 +15,20 @@
 
 #include "ioasid.h"
 
-/* What a guest's PASID is mapped to, with a reference */
+/* A guest's number, and the reference to the host's that goes with it */
 struct kvm_ioasid_entry {
 	struct ioasid *ioasid;
 	struct ioasid_tracker tracker;
 };
 
 struct kvm_ioasid_map {
-	/* Orders changes of the map, and of what the CPU reads of it */
+	/* Guards both lists, and what the architecture has of them */
 	struct mutex lock;
-	/* Entries by the guest's PASID. Read in kvm->srcu. */
+	/* Entries by the guest's number */
 	struct xarray guests;
 	/*
-	 * The same entries by the IOASID's id. An IOASID has one entry at most,
-	 * so the quotas of the sets limit how many a VM has.
+	 * The same by the host's: one place for each number, so that what a VM
+	 * has is bounded by the quotas of the sets.
 	 */
 	struct xarray hosts;
 };
@@ -45,7 +46,7 @@ static struct kvm_ioasid_entry *entry_alloc(int fd, u32 host)
 	struct kvm_ioasid_entry *entry;
 	struct ioasid *ioasid;
 
-	entry = kzalloc(sizeof(*entry), GFP_KERNEL_ACCOUNT);
+	entry = kzalloc_obj(*entry, GFP_KERNEL_ACCOUNT);
 	if (!entry)
 		return ERR_PTR(-ENOMEM);
 
@@ -70,8 +71,7 @@ static int map_insert(struct kvm *kvm, struct kvm_ioasid_map *map, u32 guest,
 	ret = xa_insert(&map->hosts, host, entry, GFP_KERNEL);
 	if (ret)
 		return ret == -EBUSY ? -EEXIST : ret;
-	/* Reserve the index; readers find nothing there */
-	ret = xa_insert(&map->guests, guest, NULL, GFP_KERNEL);
+	ret = xa_insert(&map->guests, guest, entry, GFP_KERNEL);
 	if (ret) {
 		ret = ret == -EBUSY ? -EEXIST : ret;
 		goto err_host;
@@ -79,12 +79,10 @@ static int map_insert(struct kvm *kvm, struct kvm_ioasid_map *map, u32 guest,
 	ret = kvm_arch_ioasid_add(kvm, guest, host);
 	if (ret)
 		goto err_guest;
-	/* Needs no memory */
-	xa_store(&map->guests, guest, entry, 0);
 	return 0;
 
 err_guest:
-	xa_release(&map->guests, guest);
+	xa_erase(&map->guests, guest);
 err_host:
 	xa_erase(&map->hosts, host);
 	return ret;
@@ -133,27 +131,25 @@ static int kvm_ioasid_del(struct kvm_device *dev, u32 __user *arg)
 	if (!entry)
 		return -ENOENT;
 
-	/* A CPU or an SRCU reader may still use an entry it found earlier */
-	kvm_arch_ioasid_sync(dev->kvm);
-	synchronize_srcu_expedited(&dev->kvm->srcu);
 	entry_free(entry);
 	return 0;
 }
 
 static int kvm_ioasid_lookup(struct kvm_device *dev, u32 __user *arg)
 {
-	int idx, host;
-	u32 guest;
+	struct kvm_ioasid_map *map = dev->private;
+	struct kvm_ioasid_entry *entry;
+	u32 guest, host = 0;
 
 	if (get_user(guest, arg))
 		return -EFAULT;
 
-	idx = srcu_read_lock(&dev->kvm->srcu);
-	host = kvm_ioasid_to_host(dev->kvm, guest);
-	srcu_read_unlock(&dev->kvm->srcu, idx);
-	if (host < 0)
-		return host;
-	return put_user(host, arg);
+	mutex_lock(&map->lock);
+	entry = xa_load(&map->guests, guest);
+	if (entry)
+		host = ioasid_id(entry->ioasid);
+	mutex_unlock(&map->lock);
+	return entry ? put_user(host, arg) : -ENOENT;
 }
 
 static int kvm_ioasid_set_attr(struct kvm_device *dev,
@@ -199,37 +195,42 @@ static int kvm_ioasid_create(struct kvm_device *dev, u32 type)
 {
 	struct kvm_ioasid_map *map;
 	struct kvm *kvm = dev->kvm;
+	struct kvm_device *tmp;
+	int ret;
 
 	lockdep_assert_held(&kvm->lock);
 
-	if (rcu_access_pointer(kvm->ioasids))
-		return -EBUSY;
+	/* Only one per VM */
+	list_for_each_entry(tmp, &kvm->devices, vm_node)
+		if (tmp->ops == dev->ops)
+			return -EBUSY;
 
-	map = kzalloc(sizeof(*map), GFP_KERNEL_ACCOUNT);
+	map = kzalloc_obj(*map, GFP_KERNEL_ACCOUNT);
 	if (!map)
 		return -ENOMEM;
+	ret = kvm_arch_ioasid_create(kvm);
+	if (ret) {
+		kfree(map);
+		return ret;
+	}
 	mutex_init(&map->lock);
 	xa_init_flags(&map->guests, XA_FLAGS_ACCOUNT);
 	xa_init_flags(&map->hosts, XA_FLAGS_ACCOUNT);
 
 	dev->private = map;
-	rcu_assign_pointer(kvm->ioasids, map);
 	return 0;
 }
 
 /*
- * Either the VM is destroyed: no vCPU runs in it, and the architecture has freed
- * its structures. Or the device's file could not be created: the VM lives on and
- * vCPUs may look into the map, but the map is empty.
+ * The VM is destroyed: nobody runs in it, and what its architecture had of the
+ * numbers is gone. Or the device's file could not be made: then the VM lives
+ * on, and the map is empty.
  */
 static void kvm_ioasid_destroy(struct kvm_device *dev)
 {
 	struct kvm_ioasid_map *map = dev->private;
 	struct kvm_ioasid_entry *entry;
 	unsigned long guest;
-
-	RCU_INIT_POINTER(dev->kvm->ioasids, NULL);
-	synchronize_srcu_expedited(&dev->kvm->srcu);
 
 	xa_for_each(&map->guests, guest, entry) {
 		entry_free(entry);
@@ -250,37 +251,6 @@ static const struct kvm_device_ops kvm_ioasid_ops = {
 	.get_attr = kvm_ioasid_get_attr,
 	.has_attr = kvm_ioasid_has_attr,
 };
-
-/**
- * kvm_ioasid_to_host() - Translate a PASID of a guest to the host's
- * @kvm: The VM.
- * @guest: The guest's PASID, any value.
- *
- * For code of an architecture that executes a guest's instruction with the host's
- * PASID. The VM holds the IOASID while the caller is in the read-side section:
- * KVM_DEV_IOASID_DEL removes the mapping, and waits for all sections before it
- * puts the reference. The IOASID may be parked. Its id is valid then as well: its
- * DMA is blocked, and nobody else is given the id. After the section the id may
- * be somebody else's.
- *
- * Tables that the CPU reads by itself cannot stay in a section. They are written
- * by kvm_arch_ioasid_add() and cleared by kvm_arch_ioasid_del(), and
- * kvm_arch_ioasid_sync() waits for the CPUs before the reference is put.
- *
- * Context: Any context but NMI, in a read-side section of kvm->srcu. On x86
- * KVM_RUN is in a section where it handles an exit, but neither in the guest nor
- * in the fast path of an exit; other ioctls of a vCPU enter one where they need
- * it. Takes no lock.
- * Return: 1 to %IOASID_MAX, or -ENOENT.
- */
-int kvm_ioasid_to_host(struct kvm *kvm, u32 guest)
-{
-	struct kvm_ioasid_map *map = srcu_dereference(kvm->ioasids, &kvm->srcu);
-	struct kvm_ioasid_entry *entry;
-
-	entry = map ? xa_load(&map->guests, guest) : NULL;
-	return entry ? ioasid_id(entry->ioasid) : -ENOENT;
-}
 
 int kvm_ioasid_ops_init(void)
 {

@@ -16,4 +16,25 @@ static inline void kvm_ioasid_ops_exit(void)
 }
 #endif
 
+#ifndef __KVM_HAVE_ARCH_IOASID
+/*
+ * Without CPUs that read the map, a VM holds references and nothing more.
+ * kvm_arch_ioasid_create() is called with kvm->lock held, the others with the
+ * map's. The reference is dropped after kvm_arch_ioasid_del().
+ */
+static inline int kvm_arch_ioasid_create(struct kvm *kvm)
+{
+	return 0;
+}
+
+static inline int kvm_arch_ioasid_add(struct kvm *kvm, u32 guest, u32 host)
+{
+	return 0;
+}
+
+static inline void kvm_arch_ioasid_del(struct kvm *kvm, u32 guest)
+{
+}
+#endif
+
 #endif
