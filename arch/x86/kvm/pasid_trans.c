@@ -131,7 +131,7 @@ struct kvm_pasid_trans *kvm_pasid_trans_alloc(void)
 	BUILD_BUG_ON(PASID_TRANS_DIR_ENTRIES * sizeof(*trans->dirs[0]) !=
 		     PAGE_SIZE);
 
-	trans = kzalloc(sizeof(*trans), GFP_KERNEL_ACCOUNT);
+	trans = kzalloc_obj(*trans, GFP_KERNEL_ACCOUNT);
 	if (!trans)
 		return NULL;
 	for (i = 0; i < PASID_TRANS_NR_DIRS; i++) {
@@ -143,7 +143,6 @@ struct kvm_pasid_trans *kvm_pasid_trans_alloc(void)
 	}
 	return trans;
 }
-EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_pasid_trans_alloc);
 
 /**
  * kvm_pasid_trans_free() - Free the structures with all their entries
@@ -166,4 +165,3 @@ void kvm_pasid_trans_free(struct kvm_pasid_trans *trans)
 	}
 	kfree(trans);
 }
-EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_pasid_trans_free);
