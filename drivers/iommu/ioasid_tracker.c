@@ -62,7 +62,7 @@ void ioasid_tracker_init(struct ioasid *ioasid)
 {
 	spin_lock_init(&ioasid->holders_lock);
 	INIT_LIST_HEAD(&ioasid->holders);
-	ref_tracker_dir_init(&ioasid->ref_dir, 16, "ioasid");
+	__ref_tracker_dir_init(&ioasid->ref_dir, 16, "ioasid");
 }
 
 /*
