@@ -231,20 +231,15 @@ void kfree(void *p)
  * Nodes of XArrays. They are not counted: one that failed to grow keeps what it
  * has got. A leak of them is found by the sanitizer.
  */
-struct kmem_cache {
-	unsigned int size;
-	void (*ctor)(void *p);
-};
-
-struct kmem_cache *kmem_cache_create(const char *name, unsigned int size,
-				     unsigned int align, unsigned int flags,
-				     void (*ctor)(void *p))
+struct kmem_cache *
+__kmem_cache_create_args(const char *name, unsigned int size,
+			 struct kmem_cache_args *args, unsigned int flags)
 {
 	static struct kmem_cache nodes;
 
 	/* Only the nodes of the XArray have one */
 	nodes.size = size;
-	nodes.ctor = ctor;
+	nodes.ctor = args->ctor;
 	return &nodes;
 }
 
