@@ -498,8 +498,8 @@ static void interrupts_may_find_and_put_the_last_reference(struct kunit *test)
 
 	init_completion(&irq.done);
 	hrtimer_setup_on_stack(&irq.timer, interrupt, CLOCK_MONOTONIC,
-			       HRTIMER_MODE_REL_HARD);
-	hrtimer_start(&irq.timer, ms_to_ktime(1), HRTIMER_MODE_REL_HARD);
+			       HRTIMER_MODE_REL);
+	hrtimer_start(&irq.timer, ms_to_ktime(1), HRTIMER_MODE_REL);
 	wait_for_completion(&irq.done);
 	hrtimer_cancel(&irq.timer);
 	destroy_hrtimer_on_stack(&irq.timer);
