@@ -13,7 +13,7 @@ help: ## this list
 
 export KSRC EXTRA DISTDIR QEMU_SRC JOBS M OUT
 
-.PHONY: run check compare mutants shell lint coverage kunit deps tree refresh series bisect kernel qemu clean
+.PHONY: run check compare mutants rules shell lint coverage kunit deps tree refresh series bisect kernel qemu clean
 run: deps ## boot it and show the life of a number, with default and with tagged DMA
 	@scripts/run
 check: deps ## every test; the last line is 'N passed, N failed, N skipped'
@@ -22,6 +22,8 @@ compare: deps ## the base kernel and ours on the same machine: faults, waits, tr
 	@compare/run
 mutants: deps ## break one rule after the other on purpose; each must be caught (M=name: only that)
 	@scripts/mutants $(M)
+rules: ## the rules as a table: the mutant that breaks each, and the test that then fails
+	@scripts/mutants -l
 shell: deps ## a root shell in the booted kernel (Ctrl-A X ends QEMU)
 	@qemu/boot -i
 lint: deps ## checkpatch --strict, W=1 (x86, arm64, riscv, clang), sparse, coccicheck, shellcheck; 'N findings'
