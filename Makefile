@@ -13,7 +13,7 @@ help: ## this list
 
 export KSRC EXTRA DISTDIR QEMU_SRC JOBS M OUT
 
-.PHONY: run check compare mutants rules shell lint coverage kunit deps tree refresh series bisect kernel qemu clean
+.PHONY: run check compare mutants rules shell style lint coverage kunit deps tree refresh series bisect kernel qemu clean
 run: deps ## boot it and show the life of a number, with default and with tagged DMA
 	@scripts/run
 check: deps ## every test; the last line is 'N passed, N failed, N skipped'
@@ -26,6 +26,8 @@ rules: ## the rules as a table: the mutant that breaks each, and the test that t
 	@scripts/mutants -l
 shell: deps ## a root shell in the booted kernel (Ctrl-A X ends QEMU)
 	@qemu/boot -i
+style: deps ## what takes seconds of lint: checkpatch --strict, kernel-doc, the glossary, what documents name; KTAP
+	@scripts/style
 lint: deps ## checkpatch --strict, W=1 (x86, arm64, riscv, clang), sparse, coccicheck, shellcheck; 'N findings'
 	@scripts/lint
 deps: ## install the Debian packages that are needed

@@ -91,6 +91,13 @@ commit_patch() {
 	(author "$2"; commit "$1" <<<"$message")
 }
 
+# new <base's findings> <ours>: what ours have that is new; the same one may be in another line
+new() {
+	awk '{ key = $0; sub(/:[0-9]+(:[0-9-]+)?:/, ":", key) }
+	     FILENAME == ARGV[1] { had[key]++; next }
+	     had[key]-- < 1' "$1" "$2"
+}
+
 # One build at a time; a script that the holder of the lock calls runs under the holder's.
 lock() {
 	[ -z "${IOASID_LOCKED:-}" ] || return 0
