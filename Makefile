@@ -28,7 +28,7 @@ shell: deps ## a root shell in the booted kernel (Ctrl-A X ends QEMU)
 	@qemu/boot -i
 style: deps ## what takes seconds of lint: checkpatch --strict, kernel-doc, the glossary, what documents name; KTAP
 	@scripts/style
-lint: deps ## checkpatch --strict, W=1 (x86, arm64, riscv, clang), sparse, coccicheck, shellcheck; 'N findings'
+lint: deps ## style, W=1 (x86, arm64, riscv, clang), sparse, coccicheck, sphinx, shellcheck; 'N findings'
 	@scripts/lint
 deps: ## install the Debian packages that are needed
 	@scripts/deps
