@@ -657,52 +657,62 @@ TEST_F(killed, dma_of_a_bound_process_is_refused_quietly)
 
 #define STALLED_CPU	1
 
-static int queue_thread(void)
+static int queue_irq(void)
 {
 	char path[32], comm[32];
 	struct dirent *entry;
 	DIR *dir;
-	int pid = -ENOENT;
+	int irq = -ENOENT;
 
 	dir = opendir("/proc");
 	if (!dir)
 		return -errno;
-	while (pid < 0 && (entry = readdir(dir))) {
+	while (irq < 0 && (entry = readdir(dir))) {
 		snprintf(path, sizeof(path), "/proc/%.10s/comm", entry->d_name);
 		/* irq/<nr>-dmar0-prq, truncated */
 		if (!read_file(path, comm, sizeof(comm)) && !strncmp(comm, "irq/", 4) &&
 		    strstr(comm, "-dmar0-p"))
-			pid = atoi(entry->d_name);
+			irq = atoi(comm + strlen("irq/"));
 	}
 	closedir(dir);
-	return pid;
+	return irq;
 }
 
-static int run_on(int pid, int cpu)
+/* The thread of an interrupt follows it to a CPU, and cannot be moved otherwise */
+static int move_irq(int irq, int cpu)
+{
+	char path[48], mask[8];
+
+	snprintf(path, sizeof(path), "/proc/irq/%d/smp_affinity", irq);
+	snprintf(mask, sizeof(mask), "%x", 1 << cpu);
+	return write_file(path, mask);
+}
+
+static int run_on(int cpu)
 {
 	cpu_set_t cpus;
 
 	CPU_ZERO(&cpus);
 	CPU_SET(cpu, &cpus);
-	return sched_setaffinity(pid, sizeof(cpus), &cpus) ? -errno : 0;
+	return sched_setaffinity(0, sizeof(cpus), &cpus) ? -errno : 0;
 }
 
 /* A real-time child occupies the CPU of that thread. Returns the child, which dies with us */
 static int stall(void)
 {
 	struct sched_param param = { .sched_priority = 90 };
-	int pid = queue_thread(), hog, sock[2], ret;
+	int irq = queue_irq(), hog, sock[2], ret;
 
-	if (pid < 0)
-		return pid;
-	ret = run_on(0, !STALLED_CPU) ?: run_on(pid, STALLED_CPU);
+	if (irq < 0)
+		return irq;
+	ret = run_on(!STALLED_CPU) ?: move_irq(irq, STALLED_CPU);
 	if (ret)
 		return ret;
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sock))
 		return -errno;
 	hog = fork_child();
 	if (!hog) {
-		if (run_on(0, STALLED_CPU) || sched_setscheduler(0, SCHED_FIFO, &param))
+		if (run_on(STALLED_CPU) || sched_setscheduler(0, SCHED_FIFO, &param))
 			_exit(1);
 		send_byte(sock[1]);
 		for (;;)
