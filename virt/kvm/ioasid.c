@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KVM as a holder of numbers of /dev/ioasid: a virtual machine has numbers of
- * its own for its guest, each of which stands for one of the host's, and holds
- * that until the user takes the mapping away or the machine is destroyed. What
- * the owner of the host's number does meanwhile is of no concern here: the
- * guest goes on with a number that is parked.
+ * KVM as a holder of IOASIDs of /dev/ioasid: a VM maps PASIDs of its guest to
+ * IOASIDs, and holds each IOASID until user space removes the mapping or the VM
+ * is destroyed. What the owner of the IOASID does meanwhile does not matter
+ * here: the guest continues with an IOASID that is parked.
  */
 #include <linux/ioasid.h>
 #include <linux/kvm_host.h>
@@ -15,20 +14,20 @@
 
 #include "ioasid.h"
 
-/* A guest's number, and the reference to the host's that goes with it */
+/* What a guest's PASID is mapped to, with a reference */
 struct kvm_ioasid_entry {
 	struct ioasid *ioasid;
 	struct ioasid_tracker tracker;
 };
 
 struct kvm_ioasid_map {
-	/* Guards both lists, and what the architecture has of them */
+	/* Guards both arrays, and what the CPU reads of them */
 	struct mutex lock;
-	/* Entries by the guest's number */
+	/* Entries by the guest's PASID */
 	struct xarray guests;
 	/*
-	 * The same by the host's: one place for each number, so that what a VM
-	 * has is bounded by the quotas of the sets.
+	 * The same entries by the IOASID's id. An IOASID has one entry at most,
+	 * so the quotas of the sets limit how many a VM has.
 	 */
 	struct xarray hosts;
 };
@@ -222,9 +221,9 @@ static int kvm_ioasid_create(struct kvm_device *dev, u32 type)
 }
 
 /*
- * The VM is destroyed: nobody runs in it, and what its architecture had of the
- * numbers is gone. Or the device's file could not be made: then the VM lives
- * on, and the map is empty.
+ * Either the VM is destroyed: no vCPU runs in it, and the architecture has freed
+ * its structures. Or the device's file could not be created: the VM lives on, and
+ * the map is empty.
  */
 static void kvm_ioasid_destroy(struct kvm_device *dev)
 {
