@@ -10,7 +10,7 @@
  *
  * The CPU walks them at any time without a lock. So an entry changes by a
  * single store, a table is whole before the directory names it, and stays until
- * all are freed, when no vCPU runs any more. An entry for each of the 2^20 numbers
+ * all are freed, when no vCPU runs any more. An entry for each of the 2^20 PASIDs
  * takes 4 MiB; an empty VM has the directories only.
  */
 #include <linux/bitfield.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * KUnit tests of the PASID-translation structures. The walk below is written
- * after the specification, with its bit positions as numbers, and knows nothing
+ * after the specification, with its bit positions as literals, and knows nothing
  * of how the structures are built.
  */
 #include <kunit/test.h>
@@ -74,7 +74,7 @@ static int translate(struct kunit *test, u32 pasid)
 	return walk(f->low, f->high, pasid);
 }
 
-/* A number for each of the guest's that is another for each */
+/* A PASID of the host for each of the guest's, each a different one */
 static u32 host_of(u32 guest)
 {
 	return guest ^ 0xa5a5a;
@@ -90,7 +90,7 @@ static int count(struct kunit *test)
 
 	for (table = 0; table < NR_NUMBERS; table += 1024) {
 		dir = table & 0x80000 ? f->high : f->low;
-		/* No table: none of its numbers is translated */
+		/* No table: none of its PASIDs is translated */
 		if (!*(u64 *)__va(dir + 8 * ((table >> 10) & 0x1ff)))
 			continue;
 		for (pasid = table; pasid < table + 1024; pasid++) {
@@ -235,7 +235,7 @@ static void clear_of_what_is_not_there(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, count(test), 1);
 }
 
-/* Numbers that come and go in all tables, while another thread walks */
+/* PASIDs that come and go in all tables, while another thread walks */
 #define WALKED_STEP	1021
 #define WALKED_ROUNDS	20
 /* So long the walker is waited for: on one CPU it may run late */
