@@ -324,7 +324,7 @@ static void rejected_descriptor_invalidates_everything(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_type(m, n + 2), QI_DEIOTLB_TYPE);
 }
 
-/* A second device may be attached to the domain of one that is blocked */
+/* A second device may be attached to the domain of a blocked device */
 static void blocked_entry_takes_page_snoop_control(struct kunit *test)
 {
 	struct test_machine *m = test->priv;

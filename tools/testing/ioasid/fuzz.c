@@ -475,7 +475,7 @@ static void do_op(const struct op *op, struct result *r, bool threads)
 		me->fail_nowait = false;
 		r->failed = me->failed;
 		if (me->locks || me->spin_depth || me->rcu_depth || me->irq_off)
-			shim_bug("a lock, or RCU, is not let go");
+			shim_bug("a lock, or RCU, is still held");
 		if (me->batches != (me->blocked + IOASID_BATCH_SIZE - 1) / IOASID_BATCH_SIZE)
 			shim_bug("%d attachments are blocked in %d batches",
 				 me->blocked, me->batches);
@@ -781,7 +781,7 @@ static bool run_phase(struct input *in)
 	return true;
 }
 
-/* Everybody lets go of everything, and all must be as before */
+/* Detach and put everything: nothing may be left */
 static void clean_up(void)
 {
 	struct op op = { };

@@ -588,7 +588,7 @@ static const struct result *result_of(const struct state *s, int task)
 	return &history->result[task][s->progress[task].op];
 }
 
-/* A call does not begin before one that has ended when it began */
+/* A call does not begin before a call that has ended when it began */
 static bool may_begin(const struct state *s, int task)
 {
 	int i;

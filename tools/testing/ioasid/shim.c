@@ -70,8 +70,8 @@ void shim_unlock(struct shim_lock *lock)
 }
 
 /*
- * RCU: readers share a lock that rcu_reclaim() only ever tries to take. Who
- * holds a spin lock is one, for nothing can preempt him.
+ * RCU: readers share a lock that rcu_reclaim() only ever tries to take. A
+ * task that holds a spin lock is one, for nothing can preempt it.
  */
 static pthread_rwlock_t readers = PTHREAD_RWLOCK_INITIALIZER;
 static struct rcu_head *waiting;
@@ -228,8 +228,8 @@ void kfree(void *p)
 }
 
 /*
- * Nodes of XArrays. They are not counted: one that failed to grow keeps what it
- * has got. A leak of them is found by the sanitizer.
+ * Nodes of XArrays. They are not counted: an XArray that failed to grow keeps
+ * what it has got. A leak of them is found by the sanitizer.
  */
 struct kmem_cache *
 __kmem_cache_create_args(const char *name, unsigned int size,

@@ -23,7 +23,7 @@
 
 #define STACK_SIZE	(256 << 10)
 
-/* The last is the caller of sched_run(), and whoever runs without tasks */
+/* The last is the caller of sched_run(), and code that runs without tasks */
 #define CALLER	SCHED_TASKS
 
 static struct fiber {

@@ -44,7 +44,7 @@ static void command_begin(struct __test_metadata *_metadata, FIXTURE_DATA(comman
 			  const FIXTURE_VARIANT(command) *variant);
 static void command_end(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self);
 
-/* After a command that was refused, after one that was accepted, and before the next one */
+/* After a refused command, after an accepted one, and before the next one */
 static void expect_unchanged(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
 			     const FIXTURE_VARIANT(command) *variant);
 static void expect_done(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
