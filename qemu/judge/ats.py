@@ -334,7 +334,7 @@ def t_ats_fee(m):
     m.reaches(5, 0xfee00000, 0xfee, 'tagged, mapped')
     m.blocked(5, 0xfee01000, 'tagged, not mapped')
     m.no_fault()
-    m.blocked(NO_PASID, 0xfee00000, 'untagged')
+    m.blocked(NO_PASID, 0xfee00000, 'without PASID')
     equal(m.dev.ats_counts(), (0, 1, 1), 'hits, requests and refused')
     m.no_fault()
 

@@ -98,7 +98,7 @@ def t_stale_ce(m, pasid):
 # What each kind of invalidation drops
 
 def three(m):
-    """Untagged and two PASIDs, in domains 1, 2 and 2; used, then zeroed"""
+    """DMA without PASID and with two PASIDs, in domains 1, 2 and 2; used, then zeroed"""
     m.space(NO_PASID, 0xa0, did=1)
     m.space(5, 0xa5, did=2)
     m.space(0x10005, 0xa6, did=2)

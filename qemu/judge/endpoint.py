@@ -33,7 +33,7 @@ def t_pasid_enable(m):
     m.reaches(5, IOVA, 0xe15, 'on')
     m.dev.enable_pasid(False)
     m.blocked(5, IOVA, 'off')
-    m.reaches(NO_PASID, IOVA, 0xe10, 'off, untagged')
+    m.reaches(NO_PASID, IOVA, 0xe10, 'off, without PASID')
     m.dev.enable_pasid(True)
     m.reaches(5, IOVA, 0xe15, 'on again')
     m.no_fault()

@@ -22,23 +22,23 @@ def t_present(m, pasid):
     m.no_fault()
 
 
-@test('tagged and untagged DMA use different entries')
+@test('tagged DMA and DMA without PASID use different entries')
 def t_both(m):
     a = m.space(NO_PASID, 0x200, did=1)
     b = m.space(5, 0x205, did=2)
-    m.reaches(NO_PASID, IOVA, 0x200, 'untagged')
+    m.reaches(NO_PASID, IOVA, 0x200, 'without PASID')
     m.reaches(5, IOVA, 0x205, 'tagged')
-    check(m.dev.fill(NO_PASID, IOVA + 8, 0xaaaa), 'untagged FILL is blocked')
+    check(m.dev.fill(NO_PASID, IOVA + 8, 0xaaaa), 'FILL without PASID is blocked')
     check(m.dev.fill(5, IOVA + 8, 0xbbbb), 'tagged FILL is blocked')
     equal((m.r64(a + 8), m.r64(b + 8)), (0xaaaa, 0xbbbb), 'the memory')
 
 
-@test('untagged DMA uses the entry that RID_PASID names')
+@test('DMA without PASID uses the entry that RID_PASID names')
 def t_rid_pasid(m):
     m.add_context(m.dev.sid, rid_pasid=77)
     m.space(0, 0x300)
     m.space(77, 0x377, did=2)
-    m.reaches(NO_PASID, IOVA, 0x377, 'untagged')
+    m.reaches(NO_PASID, IOVA, 0x377, 'without PASID')
 
 
 @test('each PASID reaches its own memory')

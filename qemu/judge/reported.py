@@ -39,17 +39,17 @@ def t_caps(m):
     equal(m.r32(d.bar + R['QUEUES']), R['NR_QUEUES'], 'the number of queues')
 
 
-@test_once('pasid=off: no PASID capability, tagged transfers fail, untagged work', prop=',pasid=off')
+@test_once('pasid=off: no PASID capability, tagged transfers fail, those without PASID work', prop=',pasid=off')
 def t_no_pasid(m):
     equal(m.dev.pasid, 0, 'the PASID capability')
     m.space(NO_PASID, 0x77)
     m.space(5, 0x78, did=2)
-    m.reaches(NO_PASID, IOVA, 0x77, 'untagged')
+    m.reaches(NO_PASID, IOVA, 0x77, 'without PASID')
     m.blocked(5, IOVA, 'tagged')
     m.no_fault()
 
 
-@test_once('pasid-bits=8: wider numbers cannot be sent', prop=',pasid-bits=8')
+@test_once('pasid-bits=8: wider PASIDs cannot be sent', prop=',pasid-bits=8')
 def t_bits(m):
     equal(m.r16(m.dev.cfg + m.dev.pasid + 4) >> 8 & 31, 8, 'the PASID width')
     m.space(NO_PASID, 1)

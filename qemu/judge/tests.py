@@ -5,9 +5,9 @@ from .vtd import NO_PASID
 
 TESTS = []
 IOVA = 0x40000000
-# Tagged numbers that differ in one part only: low and high bits, table, directory
+# PASIDs that differ in one part only: low and high bits, table, directory
 PASIDS = (1, 63, 64, 0x101, 0x10001, 0xfffff)
-KINDS = ((NO_PASID, 'untagged'), (5, 'tagged'), (0xa5a5a, 'tagged, 20 bits'))
+KINDS = ((NO_PASID, 'without PASID'), (5, 'tagged'), (0xa5a5a, 'tagged, 20 bits'))
 
 
 def test(name, modes=(False, True), **machine):
@@ -23,7 +23,7 @@ def test_once(name, **machine):
 
 
 def test_kinds(name, kinds=KINDS, modes=(False, True), **machine):
-    """One test for untagged and one for tagged DMA"""
+    """One test for DMA without PASID, and one for each tagged kind"""
     def add(func):
         for flts in modes:
             for pasid, kind in kinds:

@@ -84,7 +84,7 @@ def t_fee_any(m):
 
 # Before VT-d is enabled
 
-@test_once('untagged DMA is not translated before VT-d is enabled', translate=False)
+@test_once('DMA without PASID is not translated before VT-d is enabled', translate=False)
 def t_off(m):
     mem = m.page()
     m.w64(mem, 0xf10)
