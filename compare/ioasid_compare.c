@@ -6,7 +6,7 @@
  *
  *   driver   a file of the test module pasid_owner, whose PASIDs are detached
  *	      one by one, by what both kernels have for drivers
- *   ioasid   a file of /dev/ioasid, whose numbers VFIO attaches
+ *   ioasid   a file of /dev/ioasid, whose IOASIDs VFIO attaches
  *
  * The device and the page table are VFIO's in both cases. Nothing is judged
  * here. A line of the output says what was done, how often, and what came of it.
@@ -37,15 +37,15 @@
 #define PERIOD		20
 #define PATTERN		0x0100000000000000ULL
 
-/* So many owners are killed */
+/* Owners that are killed */
 #define ROUNDS		10
-/* So many transfers are DMA that goes on, so many more are tried after a kill */
+/* Transfers before an owner is killed, and those that are tried after that */
 #define SOME		50
 #define TRIES		100
 
-#define MAX_NUMBERS	10000
+#define MAX_COUNT	10000
 /* The device has 20 bits of PASID */
-#define MAX_NUMBER	0xfffff
+#define MAX_PASID	0xfffff
 
 /* Longer than the kernel's DEFAULT_RATELIMIT_INTERVAL */
 #define CALM_S		6
@@ -69,7 +69,7 @@ static int must(int ret, const char *what)
 struct kind {
 	const char *name;
 	bool loud;	/* faults of its DMA are reported */
-	bool held;	/* VFIO has to detach its numbers */
+	bool held;	/* VFIO has to detach its IOASIDs */
 	int (*open)(void);
 	int (*attach)(int fd);	/* one more; returns it */
 };
@@ -93,11 +93,11 @@ static const struct kind driver = {
 	.attach = driver_attach,
 };
 
-static int number_attach(int fd)
+static int ioasid_attach(int fd)
 {
 	int ret, id;
 
-	id = ioasid_alloc(fd, 1, MAX_NUMBER);
+	id = ioasid_alloc(fd, 1, MAX_PASID);
 	if (id < 0)
 		return id;
 	ret = vfio_attach(dev.device, fd, id, 0);
@@ -108,7 +108,7 @@ static const struct kind ioasid = {
 	.name = "ioasid",
 	.held = true,
 	.open = ioasid_open,
-	.attach = number_attach,
+	.attach = ioasid_attach,
 };
 
 /* QEMU's trace and the clock */
@@ -313,43 +313,43 @@ static void kill_users(void)
 
 /* The end of many */
 
-static int ids[MAX_NUMBERS];
+static int ids[MAX_COUNT];
 
-static int attach_numbers(const struct kind *kind, unsigned int numbers)
+static int attach_pasids(const struct kind *kind, unsigned int count)
 {
 	int fd = must(kind->open(), "open");
 	unsigned int i;
 
-	for (i = 0; i < numbers; i++)
+	for (i = 0; i < count; i++)
 		ids[i] = must(kind->attach(fd), "attach");
 	return fd;
 }
 
-static void end_numbers(const struct kind *kind, unsigned int numbers, bool each)
+static void end_pasids(const struct kind *kind, unsigned int count, bool each)
 {
-	int fd = attach_numbers(kind, numbers);
+	int fd = attach_pasids(kind, count);
 	__u64 instructions;
 	unsigned int i, nr;
 
 	nr = begin();
-	for (i = 0; each && i < numbers; i++)
+	for (i = 0; each && i < count; i++)
 		must(ioasid_free(fd, ids[i]), "free");
 	if (!each)
 		close(fd);
 	instructions = end();
 	printf("%s %s %u: mark %u instructions %llu\n", each ? "free" : "close", kind->name,
-	       numbers, nr, instructions);
+	       count, nr, instructions);
 	if (each)
 		close(fd);
 	if (!kind->held)
 		return;
 
 	nr = begin();
-	for (i = 0; i < numbers; i++)
+	for (i = 0; i < count; i++)
 		must(vfio_detach(dev.device, ids[i], 0), "detach");
 	instructions = end();
 	if (!each)
-		printf("detach %s %u: mark %u instructions %llu\n", kind->name, numbers, nr,
+		printf("detach %s %u: mark %u instructions %llu\n", kind->name, count, nr,
 		       instructions);
 }
 
@@ -360,7 +360,7 @@ static void tracer(const char *name)
 }
 
 /* The longest time without preemption or interrupts: spin locks are held as long at most */
-static void tracer_end(const char *what, const struct kind *kind, unsigned int numbers)
+static void tracer_end(const char *what, const struct kind *kind, unsigned int count)
 {
 	char text[32], header[1024], *place;
 	unsigned long us;
@@ -373,33 +373,33 @@ static void tracer_end(const char *what, const struct kind *kind, unsigned int n
 	must(write_file(TRACING "/current_tracer", "nop"), "current_tracer");
 	must(write_file(TRACING "/tracing_on", "1"), "tracing_on");
 	/* In microseconds */
-	printf("off-%s %s %u: mark 0 instructions %lu\n", what, kind->name, numbers, us * 1000);
+	printf("off-%s %s %u: mark 0 instructions %lu\n", what, kind->name, count, us * 1000);
 	for (place = strtok(header, "\n"); place; place = strtok(NULL, "\n"))
 		if (strstr(place, "started at:") || strstr(place, "ended at:"))
 			printf("%s\n", place);
 }
 
-static void end_numbers_traced(const struct kind *kind, unsigned int numbers)
+static void end_pasids_traced(const struct kind *kind, unsigned int count)
 {
-	int fd = attach_numbers(kind, numbers);
+	int fd = attach_pasids(kind, count);
 	unsigned int i;
 
 	tracer("preemptirqsoff");
 	close(fd);
-	tracer_end("close", kind, numbers);
+	tracer_end("close", kind, count);
 	if (!kind->held)
 		return;
 	tracer("preemptirqsoff");
-	for (i = 0; i < numbers; i++)
+	for (i = 0; i < count; i++)
 		must(vfio_detach(dev.device, ids[i], 0), "detach");
-	tracer_end("detach", kind, numbers);
+	tracer_end("detach", kind, count);
 }
 
 int main(void)
 {
-	static const unsigned int numbers[] = {
+	static const unsigned int counts[] = {
 		/* Several times, as an interrupt may come in between */
-		1, 1, 1, 10, 10, 10, 100, 100, 1000, 1000, MAX_NUMBERS,
+		1, 1, 1, 10, 10, 10, 100, 100, 1000, 1000, MAX_COUNT,
 	};
 	static const unsigned int traced[] = { 1, 1, 1, 32, 32, 32, 1000, 1000, 1000 };
 	bool series = !access(IOASID_PATH, F_OK);
@@ -417,8 +417,8 @@ int main(void)
 	snprintf(text, sizeof(text), "device=%s", bdf);
 	must(module_load("pasid_owner", text), "pasid_owner");
 	if (series) {
-		must(param_set(PARAM_QUOTA, 2 * MAX_NUMBERS), "quota");
-		must(param_set(PARAM_LIMIT, 2 * MAX_NUMBERS), "limit");
+		must(param_set(PARAM_QUOTA, 2 * MAX_COUNT), "quota");
+		must(param_set(PARAM_LIMIT, 2 * MAX_COUNT), "limit");
 	}
 
 	kill_users();
@@ -427,17 +427,17 @@ int main(void)
 	kill_owners(&driver);
 	if (series)
 		kill_owners(&ioasid);
-	for (i = 0; i < ARRAY_SIZE(numbers); i++) {
-		end_numbers(&driver, numbers[i], false);
+	for (i = 0; i < ARRAY_SIZE(counts); i++) {
+		end_pasids(&driver, counts[i], false);
 		if (!series)
 			continue;
-		end_numbers(&ioasid, numbers[i], true);
-		end_numbers(&ioasid, numbers[i], false);
+		end_pasids(&ioasid, counts[i], true);
+		end_pasids(&ioasid, counts[i], false);
 	}
 	for (i = 0; i < ARRAY_SIZE(traced); i++) {
-		end_numbers_traced(&driver, traced[i]);
+		end_pasids_traced(&driver, traced[i]);
 		if (series)
-			end_numbers_traced(&ioasid, traced[i]);
+			end_pasids_traced(&ioasid, traced[i]);
 	}
 	vfio_close(&dev);
 	return 0;
