@@ -14,7 +14,7 @@ help: ## this list
 export KSRC EXTRA DISTDIR QEMU_SRC JOBS M OUT
 
 .PHONY: run check compare mutants rules shell style lint coverage kunit deps tree refresh series bisect kernel qemu clean
-run: deps ## boot it and show the life of a number, with default and with tagged DMA
+run: deps ## boot it and show the life of an IOASID, with DMA without PASID and with tagged DMA
 	@scripts/run
 check: deps ## every test; the last line is 'N passed, N failed, N skipped'
 	@scripts/check

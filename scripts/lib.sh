@@ -52,7 +52,7 @@ message() {
 		body' "$1"
 }
 
-# identity: sets $name and $email to those of whoever has the checkout: patches without 'From:' are theirs
+# identity: sets $name and $email to those of the user of the checkout, who is the author of patches without 'From:'
 identity() {
 	name=$(git -c safe.directory='*' -C "$top" config user.name || echo ioasid)
 	email=$(git -c safe.directory='*' -C "$top" config user.email || echo ioasid@localhost)
