@@ -374,11 +374,14 @@ TEST_F(peer, presence_keeps_a_returned_device_blocked)
 	EXPECT_EQ(0, ioasid_try(ID));
 	ASSERT_EQ(0, pci_remove(self->user.dev.bdf));
 	ASSERT_EQ(0, pci_bring_back(self->user.dev.bdf));
+	/* The group is in the blocking domain since the reset: faults are reported */
+	loud_begin(_metadata, &self->watch, self->user.dev.bdf, NULL);
 	ASSERT_EQ(0, vfio_open_device(&self->user.dev));
 	ASSERT_EQ(0, vfio_map_bar(&self->user.dev));
 	fill(&self->user.dev, FLAG_NO_PASID);
 	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
+	queue_stop(&self->user.dev, QUEUE);
 }
 
 TEST_HARNESS_MAIN

@@ -806,11 +806,10 @@ static void expect_refused(struct __test_metadata *_metadata, FIXTURE_DATA(queue
 /* Other events may be in between */
 static const char *const end_with_requests[] = {
 	": requests are in the queue\n",
-	"signal_generate: sig=9",
+	"signal_generate: sig=9", "sched_process_exit: comm=sva_test",
 	/* Both devices are blocked in one batch */
 	"qi_submit: pc_inv", "qi_submit: p_iotlb_inv",
 	"qi_submit: p_dev_tlb_inv", "qi_submit: p_dev_tlb_inv",
-	"sched_process_exit: comm=sva_test",
 	": reaped\n", ": the queue is read\n",
 	"prq_report:", " blocked\n", "qi_submit: page_grp_resp",
 	": all is answered\n",
