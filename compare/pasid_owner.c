@@ -38,7 +38,7 @@ static int owner_open(struct inode *inode, struct file *file)
 {
 	struct owner *owner;
 
-	owner = kzalloc(sizeof(*owner), GFP_KERNEL);
+	owner = kzalloc_obj(*owner);
 	if (!owner)
 		return -ENOMEM;
 	mutex_init(&owner->lock);

@@ -69,7 +69,7 @@ struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged)
 	static u32 next;
 	int ret;
 
-	set = kzalloc(sizeof(*set), GFP_KERNEL_ACCOUNT);
+	set = kzalloc_obj(*set, GFP_KERNEL_ACCOUNT);
 	if (!set)
 		return ERR_PTR(-ENOMEM);
 
@@ -290,7 +290,7 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 	if (min < IOASID_MIN || min > max || max > IOASID_MAX)
 		return ERR_PTR(-EINVAL);
 
-	ioasid = kzalloc(sizeof(*ioasid), GFP_KERNEL_ACCOUNT);
+	ioasid = kzalloc_obj(*ioasid, GFP_KERNEL_ACCOUNT);
 	if (!ioasid)
 		return ERR_PTR(-ENOMEM);
 
@@ -486,7 +486,7 @@ __ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
 	struct ioasid_attachment *attachment, *other;
 	int ret;
 
-	attachment = kzalloc(sizeof(*attachment), GFP_KERNEL_ACCOUNT);
+	attachment = kzalloc_obj(*attachment, GFP_KERNEL_ACCOUNT);
 	if (!attachment)
 		return ERR_PTR(-ENOMEM);
 

@@ -23,7 +23,7 @@ void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head));
 void shim_kfree_rcu(struct rcu_head *head, void *p);
 void rcu_reclaim(void);
 
-#define kfree_rcu(p, member)	shim_kfree_rcu(&(p)->member, p)
+#define kfree_rcu(p, member)	shim_kfree_rcu(&(p)->member, (p))
 
 #define rcu_dereference_raw(p)						\
 ({									\

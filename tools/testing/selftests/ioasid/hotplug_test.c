@@ -23,7 +23,9 @@
 /* Reads of the device find nothing */
 static bool is_dead(const struct vfio_dev *dev)
 {
-	return *(volatile __u32 *)((char *)dev->bar + PASID_TEST_ID) != PASID_TEST_ID_VALUE;
+	const __u32 *id = (const __u32 *)((char *)dev->bar + PASID_TEST_ID);
+
+	return __atomic_load_n(id, __ATOMIC_RELAXED) != PASID_TEST_ID_VALUE;
 }
 
 FIXTURE(slot) {

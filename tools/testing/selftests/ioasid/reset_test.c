@@ -187,7 +187,7 @@ TEST_F(reset, and_free_at_once_block_dma)
  */
 struct poll {
 	pthread_t thread;
-	const volatile __u64 *entry;
+	const __u64 *entry;
 	unsigned long looks;
 	unsigned long present;
 	unsigned long reported;
@@ -212,7 +212,7 @@ static void *look(void *arg)
 
 	run_on(1);
 	while (!__atomic_load_n(&poll->stop, __ATOMIC_RELAXED)) {
-		value = *poll->entry;
+		value = read_entry(poll->entry);
 		poll->present += !!(value & ENTRY_PRESENT);
 		poll->reported += !(value & ENTRY_FPD);
 		__atomic_store_n(&poll->looks, poll->looks + 1, __ATOMIC_RELAXED);
@@ -233,7 +233,7 @@ static int look_longer(struct poll *poll)
 	return wait_for(looks_of(poll) - from > MANY_LOOKS) ? 0 : -ETIMEDOUT;
 }
 
-static int poll_begin(struct poll *poll, const volatile __u64 *entry)
+static int poll_begin(struct poll *poll, const __u64 *entry)
 {
 	*poll = (struct poll) { .entry = entry };
 	run_on(0);
@@ -265,7 +265,7 @@ FIXTURE(entry) {
 	struct watch watch;
 	struct user user;
 	struct poll poll;
-	const volatile __u64 *entry;
+	const __u64 *entry;
 	pthread_t thread;
 };
 
@@ -326,7 +326,7 @@ FIXTURE_SETUP(entry)
 	start(_metadata, &self->user, &active);
 	self->entry = vtd_map_entry(self->user.dev.bdf, variant->flags == TAGGED ? ID : 0);
 	ASSERT_NE(NULL, self->entry);
-	ASSERT_EQ(ENTRY_PRESENT, *self->entry & (ENTRY_PRESENT | ENTRY_FPD));
+	ASSERT_EQ(ENTRY_PRESENT, read_entry(self->entry) & (ENTRY_PRESENT | ENTRY_FPD));
 }
 
 FIXTURE_TEARDOWN(entry)
@@ -376,9 +376,9 @@ TEST_F(entry, of_an_ioasid_freed_during_a_reset_stays_blocked)
 	int i;
 
 	ASSERT_EQ(0, pthread_create(&self->thread, NULL, reset_again, arg));
-	for (i = 0; i < 100 && (*self->entry & ENTRY_PRESENT); i++)
+	for (i = 0; i < 100 && (read_entry(self->entry) & ENTRY_PRESENT); i++)
 		usleep(100);
-	EXPECT_EQ(variant->reset == reset_by_bus, !!(*self->entry & ENTRY_PRESENT));
+	EXPECT_EQ(variant->reset == reset_by_bus, !!(read_entry(self->entry) & ENTRY_PRESENT));
 	EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
 	EXPECT_EQ(0, poll_begin(&self->poll, self->entry));
 	ASSERT_EQ(0, pthread_join(self->thread, &ret));

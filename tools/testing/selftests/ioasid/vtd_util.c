@@ -35,7 +35,7 @@ int vtd_register(const char *name, __u64 *value)
 }
 
 /* Map physical memory, to read it */
-static const volatile __u64 *map_memory(__u64 address)
+static const __u64 *map_memory(__u64 address)
 {
 	__u64 offset = address & (PAGE - 1);
 	void *page;
@@ -46,10 +46,10 @@ static const volatile __u64 *map_memory(__u64 address)
 		return NULL;
 	page = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, address - offset);
 	close(fd);
-	return page == MAP_FAILED ? NULL : (const volatile __u64 *)((char *)page + offset);
+	return page == MAP_FAILED ? NULL : (const __u64 *)((char *)page + offset);
 }
 
-void vtd_unmap_entry(const volatile __u64 *entry)
+void vtd_unmap_entry(const __u64 *entry)
 {
 	munmap((void *)((unsigned long)entry & ~(PAGE - 1)), PAGE);
 }
@@ -57,18 +57,18 @@ void vtd_unmap_entry(const volatile __u64 *entry)
 /* The table that the entry at @address points to, or 0 */
 static __u64 next_table(__u64 address)
 {
-	const volatile __u64 *entry = map_memory(address);
+	const __u64 *entry = map_memory(address);
 	__u64 value;
 
 	if (!entry)
 		return 0;
-	value = *entry;
+	value = read_entry(entry);
 	vtd_unmap_entry(entry);
 	return value & ENTRY_PRESENT ? value & ~(__u64)(PAGE - 1) : 0;
 }
 
 /* VT-d spec, section 3.4.3: root, context, PASID directory, PASID table */
-const volatile __u64 *vtd_map_entry(const char *bdf, __u32 pasid)
+const __u64 *vtd_map_entry(const char *bdf, __u32 pasid)
 {
 	unsigned int bus, dev, fn, devfn;
 	__u64 table;

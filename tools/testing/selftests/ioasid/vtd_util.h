@@ -23,7 +23,13 @@ int vtd_register(const char *name, __u64 *value);
  * Map the PASID table entry of @pasid, 0 for DMA without PASID, of the device
  * @bdf, as the hardware reads it. NULL if there is no table for it.
  */
-const volatile __u64 *vtd_map_entry(const char *bdf, __u32 pasid);
-void vtd_unmap_entry(const volatile __u64 *entry);
+const __u64 *vtd_map_entry(const char *bdf, __u32 pasid);
+/* The hardware's driver changes it meanwhile */
+static inline __u64 read_entry(const __u64 *entry)
+{
+	return __atomic_load_n(entry, __ATOMIC_RELAXED);
+}
+
+void vtd_unmap_entry(const __u64 *entry);
 
 #endif /* VTD_UTIL_H */

@@ -53,7 +53,7 @@ static int sva_test_open(struct inode *inode, struct file *file)
 	struct sva_test_file *sf;
 	int ret;
 
-	sf = kzalloc(sizeof(*sf), GFP_KERNEL);
+	sf = kzalloc_obj(*sf);
 	if (!sf)
 		return -ENOMEM;
 
