@@ -33,7 +33,7 @@ struct ioasid_set {
 	 */
 	struct mutex lock;
 
-	/* Down to freed: under the lock of this xarray, with interrupts off */
+	/* Its lock, with interrupts off, guards the members down to freed */
 	struct xarray ioasids;		/* by id, reserved until published */
 #define IOASID_ACTIVE	XA_MARK_0
 	unsigned int nr_pending;	/* being allocated */

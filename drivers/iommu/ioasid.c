@@ -182,12 +182,12 @@ static void ioasid_put_owners(struct list_head *parked)
 
 /**
  * ioasid_set_free() - Free all IOASIDs of a set, and the set
- * @set: The set. The caller must not use the set afterwards. No ioasid_alloc()
- *       runs meanwhile, and each IOASID that it returned is published or put.
+ * @set: The set. The caller must not use it afterwards. No ioasid_alloc() may
+ *       run meanwhile, and each IOASID it returned must be published or put.
  *
- * Does to all active IOASIDs at once what ioasid_free() does to one.
- * ACTIVE -> PARKED, for each. The memory of the set is freed when the last of
- * its IOASIDs is recycled.
+ * ACTIVE -> PARKED for all active IOASIDs of the set, as by ioasid_free(), but
+ * their attachments are blocked in common batches. The memory of the set is
+ * freed when the last of its IOASIDs is recycled.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait for holders.
@@ -343,11 +343,12 @@ err_free:
  * ioasid_publish() - Let an IOASID be found by id
  * @ioasid: The IOASID, as ioasid_alloc() returned it.
  *
- * From here on, everybody who can reach the set is the owner, and ioasid_free()
- * and ioasid_set_free() put the owner's reference. A caller that shares the set
- * must not use @ioasid afterwards: another thread may guess the id and free the
- * IOASID. A caller that has the set to itself still has the reference, and may
- * put it instead of freeing the IOASID if there never was an attachment.
+ * From here on, any task that can reach the set is an owner: ioasid_free() and
+ * ioasid_set_free() put the owner's reference. If the caller shares the set, it
+ * must not use @ioasid afterwards: another task may guess the id and free the
+ * IOASID. If no other task can reach the set, the caller still has the owner's
+ * reference, and may put it instead of freeing the IOASID if the IOASID never
+ * had an attachment.
  *
  * Context: Process context. Takes a spin lock with interrupts off.
  */

@@ -15,8 +15,8 @@ static struct ioasid_set *global_set;
 
 /*
  * An IOASID for the kernel's own use, with the owner's reference, or ERR_PTR().
- * The caller puts the reference when no DMA uses the id any more, in any
- * context.
+ * The caller puts the reference when no DMA uses the id any more, from any
+ * context but NMI.
  */
 struct ioasid *iommu_alloc_global_ioasid(struct device *dev)
 {

@@ -8,7 +8,7 @@
 
 #include "ioasid_test.h"
 
-/* It is a static variable, but its files in debugfs point at its parts */
+/* failslab is a static variable, but its debugfs files point at its members */
 static void *failslab_part(struct kunit *test, const char *name)
 {
 	struct dentry *dir = debugfs_lookup("failslab", NULL);
@@ -29,7 +29,7 @@ struct needy {
 	void *made;
 };
 
-/* The ID that is next needs memory for a node in the xarray, else it is a lower one */
+/* Let the next set need a new node in the xarray of sets: an allocation */
 static void go_to_the_end_of_a_node(struct kunit *test)
 {
 	struct ioasid_set *set;
@@ -95,11 +95,11 @@ static const struct memory_case {
 KUNIT_ARRAY_PARAM_DESC(memory, memory_cases, name);
 
 /*
- * The first allocation fails, then the second, and so on until there is none
- * left to fail. What comes after the one that fails succeeds, or fails too: the
- * xarray tries again.
+ * Make the first allocation of the call fail, then the second, and so on until
+ * the call makes no more. The allocations after the failed one succeed, or, as
+ * the xarray tries again, fail too.
  */
-static void what_finds_no_memory_leaves_nothing(struct kunit *test)
+static void failed_allocation_leaves_nothing(struct kunit *test)
 {
 	struct fault_attr *fault = container_of(failslab_part(test, "probability"),
 						struct fault_attr, probability);
@@ -160,7 +160,7 @@ static void what_finds_no_memory_leaves_nothing(struct kunit *test)
 }
 
 static struct kunit_case ioasid_oom_test_cases[] = {
-	KUNIT_CASE_PARAM(what_finds_no_memory_leaves_nothing, memory_gen_params),
+	KUNIT_CASE_PARAM(failed_allocation_leaves_nothing, memory_gen_params),
 	{}
 };
 

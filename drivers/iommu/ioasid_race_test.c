@@ -10,18 +10,18 @@
 #include "ioasid_test.h"
 
 /*
- * Races: threads that take turns for a while, and what must hold whatever the
- * order. One CPU without preemption changes threads where they sleep, and that
- * is where the hardware, or the turn itself, does.
+ * Races: several threads call the core for a while, and check what must hold in
+ * any order. Without preemption, a single CPU only switches threads where they
+ * sleep. So the ops of the hardware sleep at times, and so do the threads.
  */
 struct race {
 	struct ioasid_set *set, *other;
 	struct ioasid *handed_over, *offered[RACERS];
 	unsigned long end;
 	struct completion done;
-	atomic_t met;		/* how often it came to what the race is about */
+	atomic_t met;		/* how often the raced operation was reached */
 	atomic_t inside;
-	const char *wrong;	/* what did not hold */
+	const char *wrong;	/* the condition that did not hold */
 };
 
 struct racer {
@@ -175,7 +175,7 @@ static void turn_to_recycle(struct racer *racer)
 	struct ioasid *ioasid = alloc(race->set, LOW, LOW);
 
 	if (IS_ERR(ioasid)) {
-		/* It is a finder's still */
+		/* The id is still held by a thread that found it */
 		RACE_EXPECT(race, PTR_ERR(ioasid) == -ENOSPC);
 		sleep_at_times();
 		return;

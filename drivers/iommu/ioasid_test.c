@@ -332,7 +332,7 @@ static void find_takes_a_reference(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
 }
 
-static void find_does_not_see_what_is_not_active_in_the_set(struct kunit *test)
+static void find_sees_active_ioasids_of_the_set_only(struct kunit *test)
 {
 	struct ioasid_set *other = must_have_set(test, 1);
 	struct ioasid *ioasid = must_alloc(test, test->priv);
@@ -510,7 +510,7 @@ static void interrupts_may_find_and_put_the_last_reference(struct kunit *test)
 
 /* The end of a set */
 
-static void set_free_parks_what_is_left(struct kunit *test)
+static void set_free_parks_the_active_ioasids(struct kunit *test)
 {
 	struct ioasid_set *set = must_have_set(test, 3);
 	struct ioasid_attachment *attachment;
@@ -526,7 +526,7 @@ static void set_free_parks_what_is_left(struct kunit *test)
 	attachment = must_attach(test, held, dev_a);
 
 	ioasid_set_free(set);
-	/* Nobody held it, so it is gone; the others are somebody's still */
+	/* The IOASID without a holder is recycled, the others are parked */
 	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
 	KUNIT_EXPECT_TRUE(test, held->parked);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 1);
@@ -840,7 +840,7 @@ static void the_kernels_own_sets_are_not_charged(struct kunit *test)
 	free_and_put(ioasid);
 }
 
-static void alloc_beyond_what_the_cgroup_may_have_is_refused(struct kunit *test)
+static void alloc_beyond_the_limit_of_the_cgroup_is_refused(struct kunit *test)
 {
 	struct ioasid_set *set = must_have_charged_set(test, 2);
 	struct misc_cg *cg = get_current_misc_cg();
@@ -991,7 +991,7 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(free_twice_is_harmless),
 	KUNIT_CASE(counts_are_of_the_set),
 	KUNIT_CASE(find_takes_a_reference),
-	KUNIT_CASE(find_does_not_see_what_is_not_active_in_the_set),
+	KUNIT_CASE(find_sees_active_ioasids_of_the_set_only),
 	KUNIT_CASE(a_reference_to_a_parked_ioasid_gives_another),
 	KUNIT_CASE(tryget_fails_after_the_last_put),
 	KUNIT_CASE(the_owner_may_put_instead_of_free),
@@ -1002,7 +1002,7 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(the_last_put_may_come_under_a_spin_lock),
 	KUNIT_CASE(interrupts_may_find_and_put_the_last_reference),
 
-	KUNIT_CASE(set_free_parks_what_is_left),
+	KUNIT_CASE(set_free_parks_the_active_ioasids),
 	KUNIT_CASE(no_ioasid_is_found_once_the_first_is_blocked),
 	KUNIT_CASE_PARAM(set_free_waits_once_a_batch, block_gen_params),
 
@@ -1023,7 +1023,7 @@ static struct kunit_case ioasid_test_cases[] = {
 #ifdef CONFIG_CGROUP_MISC
 	KUNIT_CASE(an_ioasid_is_charged_until_its_last_put),
 	KUNIT_CASE(the_kernels_own_sets_are_not_charged),
-	KUNIT_CASE(alloc_beyond_what_the_cgroup_may_have_is_refused),
+	KUNIT_CASE(alloc_beyond_the_limit_of_the_cgroup_is_refused),
 #endif
 
 #ifdef CONFIG_IOASID_REF_TRACKER

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who holds an IOASID: names for debugfs, and ref_tracker's complaints about
- * references that were put twice or without ioasid_untrack().
+ * Track the holders of IOASIDs: debugfs shows their names, and ref_tracker
+ * warns of references that were put twice or without ioasid_untrack().
  */
 #include <linux/device.h>
 #include <linux/export.h>

@@ -2,8 +2,8 @@
 /*
  * KVM as a holder of IOASIDs of /dev/ioasid: a VM maps PASIDs of its guest to
  * IOASIDs, and holds each IOASID until user space removes the mapping or the VM
- * is destroyed. What the owner of the IOASID does meanwhile does not matter
- * here: the guest continues with an IOASID that is parked.
+ * is destroyed. If the owner frees the IOASID meanwhile, the guest continues
+ * with a parked IOASID.
  */
 #include <linux/ioasid.h>
 #include <linux/kvm_host.h>

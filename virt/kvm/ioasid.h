@@ -18,9 +18,9 @@ static inline void kvm_ioasid_ops_exit(void)
 
 #ifndef __KVM_HAVE_ARCH_IOASID
 /*
- * Without CPUs that read the map, a VM holds references and nothing more.
- * kvm_arch_ioasid_create() is called with kvm->lock held, the others with the
- * map's. The reference is dropped after kvm_arch_ioasid_del().
+ * For architectures whose CPUs do not read the map: a VM only holds references.
+ * kvm_arch_ioasid_create() is called with kvm->lock held, the others with
+ * kvm_ioasid_map::lock held. The reference is put after kvm_arch_ioasid_del().
  */
 static inline int kvm_arch_ioasid_create(struct kvm *kvm)
 {

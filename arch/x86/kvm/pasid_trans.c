@@ -8,10 +8,10 @@
  *		low or high        v               v
  *			 +--> directory: 512 x 8 --> table: 1024 x 4 --> host's
  *
- * The CPU walks them at any time without a lock. So an entry changes by a
- * single store, a table is whole before the directory names it, and stays until
- * all are freed, when no vCPU runs any more. An entry for each of the 2^20 PASIDs
- * takes 4 MiB; an empty VM has the directories only.
+ * The CPU may walk them at any time, without a lock. So a single store changes
+ * an entry, and a table is zeroed before the directory points to it. Tables are
+ * freed when no vCPU runs any more. Entries for all 2^20 PASIDs take 4 MiB; a
+ * VM without mappings has only the directories.
  */
 #include <linux/bitfield.h>
 #include <linux/errno.h>
@@ -63,8 +63,8 @@ static int table_alloc(struct kvm_pasid_trans *trans, u32 guest)
 }
 
 /**
- * kvm_pasid_trans_set() - Let a guest's PASID stand for one of the host's
- * @trans: The structures. One change at a time, the caller sees to it.
+ * kvm_pasid_trans_set() - Translate a guest's PASID into a PASID of the host
+ * @trans: The structures. Callers must serialize changes.
  * @guest: The guest's PASID, below 2^20.
  * @host: The host's PASID, below 2^20.
  *
@@ -86,11 +86,12 @@ int kvm_pasid_trans_set(struct kvm_pasid_trans *trans, u32 guest, u32 host)
 }
 
 /**
- * kvm_pasid_trans_clear() - Take a guest's PASID away
- * @trans: The structures. One change at a time, the caller sees to it.
+ * kvm_pasid_trans_clear() - Remove the translation of a guest's PASID
+ * @trans: The structures. Callers must serialize changes.
  * @guest: The guest's PASID, below 2^20, with or without an entry.
  *
- * Walks that begin after see no entry. The caller waits for those that go on.
+ * A walk that begins after this call sees no entry. The caller has to make sure
+ * that walks which began earlier have ended.
  *
  * Context: Any context. Takes no lock. The CPU may walk the structures.
  */

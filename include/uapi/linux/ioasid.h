@@ -30,8 +30,8 @@
  * - -ENOTTY: There is no such ioctl.
  * - -EFAULT: The structure could not be read or written.
  * - -EINVAL: @size is less than that of the first version, or @flags is not 0.
- * - -E2BIG: @size is more than a page, or the rest that the kernel does not know
- *   is not zero.
+ * - -E2BIG: @size is more than a page, or a byte beyond the kernel's version of
+ *   the structure is not zero.
  *
  * A call that fails changes nothing.
  */

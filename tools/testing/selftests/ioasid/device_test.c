@@ -4,9 +4,10 @@
  * attached to an IOASID: nothing is left behind, nothing that is blocked is
  * opened again, and users need not keep to an order.
  *
- * Who removes a device waits for VFIO, which waits for the user: VFIO asks by an
- * eventfd, and the user closes the device when it likes. Every test is quiet: a
- * line about a DMA fault in the kernel log fails it. No test asserts a time.
+ * The removal of a device waits for VFIO, which waits for the user: VFIO
+ * signals an eventfd, and the user closes the device at any later time. Every
+ * test is quiet: a line about a DMA fault in the kernel log fails it. No test
+ * asserts a time.
  */
 #define _GNU_SOURCE
 #include <errno.h>
