@@ -75,7 +75,7 @@ struct ioasid {
 
 /* How many attachments are blocked with one wait for the hardware */
 #ifndef IOASID_BATCH_SIZE
-#define IOASID_BATCH_SIZE	32
+#define IOASID_BATCH_SIZE	8
 #endif
 
 struct ioasid_batch {

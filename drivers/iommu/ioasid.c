@@ -267,7 +267,7 @@ static void ioasid_unreserve_quota(struct ioasid_set *set)
  * @min: The lowest id to give, %IOASID_MIN or more.
  * @max: The highest id to give, at most %IOASID_MAX.
  *
- * Allocates the lowest free id in [@min, @max]. -> ACTIVE
+ * Allocates a free id in [@min, @max]. -> ACTIVE
  *
  * The one reference is the owner's, and until ioasid_publish() the caller is
  * the owner: nobody finds the IOASID, and ioasid_put() undoes this call.

@@ -578,11 +578,11 @@ static const struct block_param {
 	{ 0, 1, 0, "no IOASID" },
 	{ 5, 0, 0, "IOASIDs without attachments" },
 	{ 1, 1, 1, "one" },
-	{ 31, 1, 1, "one less than a batch" },
-	{ 32, 1, 1, "a batch" },
-	{ 33, 1, 2, "one more than a batch" },
-	{ 9, 4, 2, "more attachments than IOASIDs" },
-	{ 1000, 1, 32, "many" },
+	{ 7, 1, 1, "one less than a batch" },
+	{ 8, 1, 1, "a batch" },
+	{ 9, 1, 2, "one more than a batch" },
+	{ 3, 4, 2, "more attachments than IOASIDs" },
+	{ 1000, 1, 125, "many" },
 };
 
 static void block_param_name(const struct block_param *param, char *name)

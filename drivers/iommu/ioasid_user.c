@@ -18,8 +18,6 @@ static unsigned int quota = 4096;
 module_param(quota, uint, 0644);
 MODULE_PARM_DESC(quota, "How many IOASIDs each later open of /dev/ioasid may have");
 
-static const struct file_operations ioasid_fops;
-
 static int ioasid_user_open(struct inode *inode, struct file *file)
 {
 	struct ioasid_set *set;
@@ -113,8 +111,15 @@ static int ioasid_user_free(struct ioasid_set *set, union ioasid_cmd *cmd,
 	struct ioasid *ioasid;
 
 	ioasid = ioasid_find(set, cmd->free.id);
-	if (!ioasid)
+	if (!ioasid) {
+		/*
+		 * Another thread may have parked it and not blocked its DMA yet, all
+		 * under this lock. The caller reuses the memory, so wait for that.
+		 */
+		mutex_lock(&set->lock);
+		mutex_unlock(&set->lock);
 		return -ENOENT;
+	}
 	ioasid_free(ioasid);
 	ioasid_put(ioasid);
 	return 0;
@@ -137,16 +142,17 @@ static int ioasid_user_query(struct ioasid_set *set, union ioasid_cmd *cmd,
 
 struct ioasid_user_op {
 	unsigned int nr;
+	bool write;		/* the file must be open for writing */
 	size_t size;
 	int (*execute)(struct ioasid_set *set, union ioasid_cmd *cmd,
 		       void __user *ucmd);
 };
 
 static const struct ioasid_user_op ioasid_user_ops[] = {
-	{ IOASID_INFO, sizeof(struct ioasid_cmd_info), ioasid_user_info },
-	{ IOASID_ALLOC, sizeof(struct ioasid_cmd_alloc), ioasid_user_alloc },
-	{ IOASID_FREE, sizeof(struct ioasid_cmd_free), ioasid_user_free },
-	{ IOASID_QUERY, sizeof(struct ioasid_cmd_query), ioasid_user_query },
+	{ IOASID_INFO, false, sizeof(struct ioasid_cmd_info), ioasid_user_info },
+	{ IOASID_ALLOC, true, sizeof(struct ioasid_cmd_alloc), ioasid_user_alloc },
+	{ IOASID_FREE, true, sizeof(struct ioasid_cmd_free), ioasid_user_free },
+	{ IOASID_QUERY, false, sizeof(struct ioasid_cmd_query), ioasid_user_query },
 };
 
 static long ioasid_user_ioctl(struct file *file, unsigned int nr,
@@ -163,6 +169,8 @@ static long ioasid_user_ioctl(struct file *file, unsigned int nr,
 			op = &ioasid_user_ops[i];
 	if (!op)
 		return -ENOTTY;
+	if (op->write && !(file->f_mode & FMODE_WRITE))
+		return -EBADF;
 
 	if (get_user(size, (u32 __user *)ucmd))
 		return -EFAULT;

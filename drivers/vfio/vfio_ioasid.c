@@ -96,6 +96,9 @@ vfio_ioasid_attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid
 	domain = container_domain(df);
 	if (!domain)
 		return ERR_PTR(-EOPNOTSUPP);
+	/* A reset, or the IOMMU, has taken the container's domain from blocked DMA */
+	if (domain->type == IOMMU_DOMAIN_BLOCKED)
+		return ERR_PTR(-ESHUTDOWN);
 
 	ioasid = ioasid_find_by_fd(cmd->ioasid_fd, cmd->id);
 	if (IS_ERR(ioasid))

@@ -8,7 +8,6 @@
 #define __LINUX_IOASID_H
 
 #include <linux/bits.h>
-#include <linux/err.h>
 #include <linux/types.h>
 
 struct device;
@@ -70,13 +69,7 @@ static inline void ioasid_untrack(struct ioasid *ioasid,
 }
 #endif
 
-#if IS_ENABLED(CONFIG_IOASID_USER)
+/* With CONFIG_IOASID_USER */
 struct ioasid *ioasid_find_by_fd(int fd, unsigned int id);
-#else
-static inline struct ioasid *ioasid_find_by_fd(int fd, unsigned int id)
-{
-	return ERR_PTR(-EOPNOTSUPP);
-}
-#endif
 
 #endif /* __LINUX_IOASID_H */

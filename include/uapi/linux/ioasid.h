@@ -29,6 +29,7 @@
  *
  * - -ENOTTY: There is no such ioctl.
  * - -EFAULT: The structure could not be read or written.
+ * - -EBADF: The ioctl needs a file that is open for writing.
  * - -EINVAL: @size is less than that of the first version, or @flags is not 0.
  * - -E2BIG: @size is more than a page, or a byte beyond the kernel's version of
  *   the structure is not zero.
@@ -69,8 +70,8 @@ struct ioasid_cmd_info {
  * @max: highest id to give, at most (1 << out_pasid_bits) - 1
  * @out_id: id of the IOASID
  *
- * Allocate an IOASID with the lowest id in [@min, @max] that no IOASID of this
- * machine has, active or parked.
+ * Allocate an IOASID with an id in [@min, @max] that no IOASID of this machine
+ * has, active or parked. Needs a file that is open for writing.
  *
  * Return:
  * * 0, or -errno as for all ioctls and
@@ -99,11 +100,12 @@ struct ioasid_cmd_alloc {
  *
  * Block the DMA under the IOASID and park it. When the call returns 0, no DMA
  * under the IOASID reaches memory any more. The id can be allocated again when
- * the last holder has put its reference.
+ * the last holder has put its reference. Needs a file that is open for writing.
  *
  * Return:
  * * 0, or -errno as for all ioctls and
- * * %-ENOENT	- the set has no active IOASID with this id
+ * * %-ENOENT	- the set has no active IOASID with this id; if it was freed, its
+ *   DMA has ended
  */
 struct ioasid_cmd_free {
 	__u32 size;

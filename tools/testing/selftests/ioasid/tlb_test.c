@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -513,6 +514,43 @@ TEST_F(devtlb, is_of_no_use_after_free)
 	expect_unusable(_metadata, &self->dev, 0, self->pages);
 }
 
+struct second_free {
+	pthread_t thread;
+	const struct vfio_dev *dev;
+	void *page;
+	int fd;
+	int ret;		/* of stays_unreachable() */
+};
+
+static void *second_free_run(void *arg)
+{
+	struct second_free *second = arg;
+
+	ioasid_free(second->fd, ID);
+	second->ret = stays_unreachable(second->dev, 0, 1, second->page);
+	return NULL;
+}
+
+/*
+ * Each thread may use the memory again, also the one that is told ENOENT. The
+ * frees overlap if the IOMMU takes its time.
+ */
+TEST_F(devtlb, is_of_no_use_after_each_of_two_concurrent_frees)
+{
+	struct second_free second = {
+		.dev = &self->dev, .page = self->pages, .fd = self->fd,
+	};
+
+	attach(_metadata, self, &self->dev, ID, TAGGED);
+	use_tlb(_metadata, &self->dev, 0, ID, 0);
+	ASSERT_EQ(0, pthread_create(&second.thread, NULL, second_free_run, &second));
+	usleep(5000);
+	ioasid_free(self->fd, ID);
+	EXPECT_EQ(0, stays_unreachable(&self->dev, 0, 1, self->pages));
+	ASSERT_EQ(0, pthread_join(second.thread, NULL));
+	EXPECT_EQ(0, second.ret);
+}
+
 TEST_F(devtlb, without_pasid_is_of_no_use_after_free)
 {
 	attach(_metadata, self, &self->dev, ID, FLAG_NO_PASID);
@@ -590,7 +628,7 @@ TEST_F(devtlb, is_of_no_use_after_close_of_the_set)
 #define WAITS		TRACING "/instances/tlb_test"
 #define NR_IOASIDS	100
 /* Attachments that are blocked with one wait */
-#define BATCH		32
+#define BATCH		8
 
 static int waits_begin(void)
 {

@@ -131,16 +131,6 @@ TEST_F(set, alloc_gives_an_id_of_the_range)
 	}
 }
 
-TEST_F(set, alloc_gives_the_lowest_free_id)
-{
-	EXPECT_EQ(BASE + 0, ioasid_alloc(self->fd, BASE, BASE + 9));
-	EXPECT_EQ(BASE + 1, ioasid_alloc(self->fd, BASE, BASE + 9));
-	EXPECT_EQ(BASE + 2, ioasid_alloc(self->fd, BASE, BASE + 9));
-	EXPECT_EQ(0, ioasid_free(self->fd, BASE + 1));
-	EXPECT_EQ(BASE + 1, ioasid_alloc(self->fd, BASE, BASE + 9));
-	EXPECT_EQ(BASE + 3, ioasid_alloc(self->fd, BASE, BASE + 9));
-}
-
 TEST_F(set, alloc_gives_exactly_the_requested_id)
 {
 	EXPECT_EQ(BASE + 7, ioasid_alloc(self->fd, BASE + 7, BASE + 7));
@@ -241,6 +231,21 @@ TEST_F(set, free_without_holders_recycles_at_once)
 	EXPECT_EQ(-ENOENT, state_of(self->fd, BASE));
 	EXPECT_EQ(0, active_of(self->fd));
 	EXPECT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
+}
+
+/* The file of a set, opened anew, would be another set */
+TEST_F(set, file_that_is_not_writable_only_tells)
+{
+	int fd = open(IOASID_PATH, O_RDONLY | O_CLOEXEC);
+	struct ioasid_cmd_info info;
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, ioasid_info(fd, &info));
+	EXPECT_EQ(-ENOENT, state_of(fd, BASE));
+	EXPECT_EQ(-EBADF, ioasid_alloc(fd, BASE, BASE));
+	EXPECT_EQ(-EBADF, ioasid_free(fd, BASE));
+	EXPECT_EQ(0, active_of(fd));
+	close(fd);
 }
 
 TEST_F(set, second_free_finds_nothing)
