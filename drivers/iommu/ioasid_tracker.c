@@ -7,6 +7,7 @@
 #include <linux/export.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
+#include <linux/string_helpers.h>
 
 #include "ioasid-priv.h"
 
@@ -90,8 +91,11 @@ void ioasid_tracker_show(struct ioasid *ioasid, struct seq_file *m)
 
 	spin_lock_irq(&ioasid->holders_lock);
 	list_for_each_entry(tracker, &ioasid->holders, node) {
-		seq_printf(m, "%s%s (%s/%d", sep, tracker->holder,
-			   tracker->comm, tracker->pid);
+		seq_printf(m, "%s%s (", sep, tracker->holder);
+		/* The task chose its name, which must not look like more holders */
+		seq_escape_str(m, tracker->comm,
+			       ESCAPE_ANY | ESCAPE_NP | ESCAPE_APPEND, "()");
+		seq_printf(m, "/%d", tracker->pid);
 		if (tracker->dev)
 			seq_printf(m, ", %s", dev_name(tracker->dev));
 		seq_putc(m, ')');

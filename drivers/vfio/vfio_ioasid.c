@@ -96,9 +96,6 @@ vfio_ioasid_attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid
 	domain = container_domain(df);
 	if (!domain)
 		return ERR_PTR(-EOPNOTSUPP);
-	/* A reset, or the IOMMU, has taken the container's domain from blocked DMA */
-	if (domain->type == IOMMU_DOMAIN_BLOCKED)
-		return ERR_PTR(-ESHUTDOWN);
 
 	ioasid = ioasid_find_by_fd(cmd->ioasid_fd, cmd->id);
 	if (IS_ERR(ioasid))
@@ -112,6 +109,9 @@ vfio_ioasid_attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid
 
 	if (cmd->flags & VFIO_DEVICE_IOASID_NO_PASID)
 		attachment = ioasid_attach_no_pasid(ioasid, dev, "vfio");
+	else if (domain->type == IOMMU_DOMAIN_BLOCKED)
+		/* DMA without PASID was blocked, which took the container's domain */
+		attachment = ERR_PTR(-ESHUTDOWN);
 	else
 		attachment = ioasid_attach(ioasid, dev, domain, "vfio");
 	/* The attachment has its own reference */

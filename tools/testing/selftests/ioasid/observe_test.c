@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "test_util.h"
@@ -145,6 +146,21 @@ TEST_F(observe, debugfs_names_the_holder_of_a_parked_ioasid)
 
 	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, 0));
 	EXPECT_EQ(-ENOENT, ioasid_line(ID, line, sizeof(line)));
+}
+
+TEST_F(observe, name_of_a_task_adds_no_holder_to_debugfs)
+{
+	char line[512];
+
+	ASSERT_EQ(0, prctl(PR_SET_NAME, "x), sva (y\n2"));
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
+	EXPECT_NE(NULL, strstr(line, " held by owner (x")) {
+		TH_LOG("%s", line);
+	}
+	EXPECT_EQ(NULL, strstr(line, "), sva ("));
+	/* The whole name is in the line, with the task's PID behind it */
+	EXPECT_NE(NULL, strstr(line, "2/"));
 }
 
 /* The PASID table entry of ID, as VT-d's debugfs shows it; false if there is none */
