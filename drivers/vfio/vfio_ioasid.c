@@ -133,11 +133,13 @@ vfio_ioasid_attach(struct vfio_device_file *df, struct vfio_device_attach_ioasid
  */
 bool vfio_ioasid_lock_pm(struct vfio_device *device)
 {
+	bool attached;
+
 	mutex_lock(&device->group->group_lock);
-	if (!device->group->nr_ioasids)
-		return true;
-	mutex_unlock(&device->group->group_lock);
-	return false;
+	attached = device->group->nr_ioasids;
+	if (attached)
+		mutex_unlock(&device->group->group_lock);
+	return !attached;
 }
 EXPORT_SYMBOL_GPL(vfio_ioasid_lock_pm);
 
