@@ -20,7 +20,7 @@ check: deps ## every test; the last line is 'N passed, N failed, N skipped'
 	@scripts/check
 compare: deps ## the base kernel and ours on the same machine: faults, waits, transfers after the end of the owner
 	@compare/run
-mutants: deps ## break one rule after the other on purpose; each must be caught (M=name: only that)
+mutants: deps ## break one rule after the other on purpose; each must be caught (M='name ...': only these)
 	@scripts/mutants $(M)
 rules: ## the rules as a table: the mutant that breaks each, and the test that then fails
 	@scripts/mutants -l
