@@ -421,6 +421,13 @@ static void query_sees_parked_ioasids_of_the_set(struct kunit *test)
 	ioasid_set_free(other);
 }
 
+#ifdef CONFIG_IOASID_USER
+static void find_by_fd_wants_a_file_of_dev_ioasid(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_find_by_fd(-1, LOW)), -EBADF);
+}
+#endif
+
 /* Contexts */
 
 static void the_last_put_may_come_with_interrupts_off(struct kunit *test)
@@ -990,6 +997,9 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(tryget_fails_after_the_last_put),
 	KUNIT_CASE(the_owner_may_put_instead_of_free),
 	KUNIT_CASE(query_sees_parked_ioasids_of_the_set),
+#ifdef CONFIG_IOASID_USER
+	KUNIT_CASE(find_by_fd_wants_a_file_of_dev_ioasid),
+#endif
 
 	KUNIT_CASE(the_last_put_may_come_with_interrupts_off),
 	KUNIT_CASE(the_last_put_may_come_under_a_spin_lock),
