@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 
 #include "device_test_util.h"
+#include "vtd_util.h"
 
 /* Removal */
 
@@ -324,6 +325,19 @@ TEST_F(peer, arrival_changes_nothing_for_the_first_device)
 	}
 	vfio_close_device(&self->user.dev);
 	EXPECT_EQ(0, ioasid_try(ID));
+}
+
+/* Before anybody has reset the peer, which blocks it as well */
+TEST_F(peer, arrival_in_a_blocked_group_is_blocked)
+{
+	const __u64 *entry;
+
+	add_peer(_metadata, self);
+	entry = vtd_map_entry(self->other, 0);
+	ASSERT_NE(NULL, entry);
+	EXPECT_EQ(variant->state.parked ? ENTRY_FPD : ENTRY_PRESENT,
+		  read_entry(entry) & (ENTRY_PRESENT | ENTRY_FPD));
+	vtd_unmap_entry(entry);
 }
 
 TEST_F(peer, arrival_makes_new_attachments_impossible)

@@ -35,7 +35,6 @@
 
 /* Time between two transfers of a queue */
 #define QUEUE_PERIOD_US	50
-/* More pages than the kernel flushes one by one */
 #define NR_PAGES	50
 
 #define ATS		PASID_TEST_CTRL_ATS
@@ -258,7 +257,6 @@ TEST_F(sva, replaced_page_is_requested_again)
 	}
 }
 
-/* More pages than the kernel flushes one by one */
 TEST_F(sva, many_replaced_pages_are_requested_again)
 {
 	char *pages = pages_new(NR_PAGES);
@@ -277,6 +275,42 @@ TEST_F(sva, many_replaced_pages_are_requested_again)
 		}
 		ASSERT_EQ(0, madvise(pages, NR_PAGES * PAGE, MADV_DONTNEED));
 	}
+}
+
+/*
+ * A fork makes the pages of a process read-only, and flushes its whole address
+ * space. What the device writes after that is not the child's.
+ */
+TEST_F(sva, page_is_requested_again_after_a_fork)
+{
+	__u64 *page = pages_new(1);
+	int end[2], child, i;
+
+	ASSERT_NE(NULL, page);
+	ASSERT_EQ(0, pipe2(end, O_CLOEXEC));
+	for (i = 0; i < 2; i++) {
+		fill(&self->dev[0], TEST_QUEUE, self->pasid, page, ATS | PRI);
+		ASSERT_EQ(0, queue_wait_done(&self->dev[0], TEST_QUEUE));
+	}
+	ASSERT_NE(0, atc_hits(&self->dev[0], TEST_QUEUE));
+	*page = ~PATTERN;
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		char none;
+
+		/* Until the parent has seen what the device has written */
+		close(end[1]);
+		_exit(read(end[0], &none, 1) || *page != ~PATTERN);
+	}
+	fill(&self->dev[0], TEST_QUEUE, self->pasid, page, ATS | PRI);
+	EXPECT_EQ(0, queue_wait_done(&self->dev[0], TEST_QUEUE));
+	EXPECT_EQ(1, queue_good(&self->dev[0], TEST_QUEUE));
+	EXPECT_EQ(0, atc_hits(&self->dev[0], TEST_QUEUE));
+	EXPECT_TRUE(is_filled(page, PATTERN));
+	close(end[0]);
+	close(end[1]);
+	EXPECT_EQ(0, reap(child));
 }
 
 TEST_F(sva, address_without_memory_is_refused)
