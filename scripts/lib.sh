@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # What the scripts share: where things are, one build at a time, steps that show their progress.
 
+shopt -s inherit_errexit
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ioasid
 jobs=${JOBS:-$(nproc)}
