@@ -2,13 +2,14 @@
 /*
  * What compare/run runs on the base kernel and on the series: what becomes
  * of a device's DMA when the owner of its PASIDs dies, and what the end of many
- * PASIDs costs. There are two kinds of owners:
+ * PASIDs costs. A device belongs to this process, which attaches PASIDs through
+ * iommufd for owners that are other processes. There are two kinds of owners:
  *
- *   driver   a file of the test module pasid_owner, whose PASIDs are detached
- *	      one by one, by what both kernels have for drivers
- *   ioasid   a file of /dev/ioasid, whose IOASIDs VFIO attaches
+ *   plain    a process. When this process sees that it is gone, it detaches the
+ *	      owner's PASIDs, one by one. Both kernels can do that.
+ *   ioasid   a file of /dev/ioasid. Nothing need be done when it is closed.
  *
- * The device and the page table are VFIO's in both cases. Nothing is judged
+ * Program, device and page table are the same in both cases. Nothing is judged
  * here. A line of the output says what was done, how often, and what came of it.
  * What the IOMMU had to do meanwhile is in QEMU's trace, between the writes of
  * mark <n> and of <n + 1> to the cache line size in the device's configuration
@@ -29,7 +30,6 @@
 #include <linux/pci_regs.h>
 
 #include "kselftest.h"
-#include "pasid_owner.h"
 #include "vfio_util.h"
 
 #define IOVA		0x10000000ULL
@@ -69,28 +69,49 @@ static int must(int ret, const char *what)
 struct kind {
 	const char *name;
 	bool loud;	/* faults of its DMA are reported */
-	bool held;	/* VFIO has to detach its IOASIDs */
 	int (*open)(void);
-	int (*attach)(int fd);	/* one more; returns it */
+	int (*attach)(int fd);	/* one more; returns its PASID */
+	void (*end)(int pasid);	/* when its owner is gone */
 };
 
-static int driver_open(void)
+/* PASIDs of this process's own choice: the lowest that it does not use */
+static bool used[MAX_COUNT + 2];
+
+static int plain_open(void)
 {
-	int fd = open(PASID_OWNER_PATH, O_RDWR | O_CLOEXEC);
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	return fd < 0 ? -errno : fd;
 }
 
-static int driver_attach(int fd)
+static int plain_attach(int fd)
 {
-	return do_ioctl(fd, PASID_OWNER_ALLOC, (void *)(long)dev.group);
+	int ret, pasid;
+
+	for (pasid = 1; used[pasid]; pasid++)
+		;
+	ret = vfio_attach_pt(dev.device, 0, pasid, dev.hwpt, -1, 0);
+	used[pasid] = !ret;
+	return ret ?: pasid;
 }
 
-static const struct kind driver = {
-	.name = "driver",
+static void detach(int pasid)
+{
+	must(vfio_detach_pt(dev.device, pasid), "detach");
+}
+
+static void plain_end(int pasid)
+{
+	detach(pasid);
+	used[pasid] = false;
+}
+
+static const struct kind plain = {
+	.name = "plain",
 	.loud = true,
-	.open = driver_open,
-	.attach = driver_attach,
+	.open = plain_open,
+	.attach = plain_attach,
+	.end = plain_end,
 };
 
 static int ioasid_attach(int fd)
@@ -100,13 +121,12 @@ static int ioasid_attach(int fd)
 	id = ioasid_alloc(fd, 1, MAX_PASID);
 	if (id < 0)
 		return id;
-	ret = vfio_attach(dev.device, fd, id, 0);
+	ret = vfio_attach(&dev, fd, id, TAGGED);
 	return ret ?: id;
 }
 
 static const struct kind ioasid = {
 	.name = "ioasid",
-	.held = true,
 	.open = ioasid_open,
 	.attach = ioasid_attach,
 };
@@ -171,50 +191,51 @@ static unsigned long try_on(int id, void *memory)
 
 static void map(void *memory)
 {
-	must(vfio_map(dev.container, memory, IOVA, PAGE), "map");
+	must(vfio_map(&dev, memory, IOVA, PAGE), "map");
 }
 
 static void unmap(void)
 {
-	must(vfio_unmap(dev.container, IOVA, PAGE), "unmap");
+	must(vfio_unmap(&dev, IOVA, PAGE), "unmap");
 }
 
-/* Stop it: how many of its transfers have succeeded since the call */
-static unsigned long stop(void)
-{
-	__u64 good = queue_good(&dev, QUEUE);
-
-	queue_stop(&dev, QUEUE);
-	return queue_good(&dev, QUEUE) - good;
-}
-
-/* An owner is killed in the middle of tagged DMA. The next one has memory of its own */
+/*
+ * An owner is killed in the middle of tagged DMA, which nobody stops. The next one
+ * has memory of its own.
+ */
 static void kill_one(const struct kind *kind, unsigned long *landed, unsigned long *landed_next,
 		     unsigned int *again)
 {
 	int child, fd, id, next, tell[2];
+	__u64 good;
 
 	if (pipe(tell))
 		must(-errno, "pipe");
+	/* The owner is the child: it has the only reference to the file */
+	fd = must(kind->open(), "open");
+	id = must(kind->attach(fd), "attach");
 	child = fork_child();
 	if (!child) {
-		fd = must(kind->open(), "open");
-		id = must(kind->attach(fd), "attach");
-		if (write(tell[1], &id, sizeof(id)) != sizeof(id))
-			_exit(1);
+		must(send_byte(tell[1]), "pipe");
 		for (;;)
 			pause();
 	}
 	must(child, "fork");
+	close(fd);
 	close(tell[1]);
-	if (read(tell[0], &id, sizeof(id)) != sizeof(id))
-		must(-EPIPE, "the owner");
+	must(wait_byte(tell[0]), "the owner");
 	close(tell[0]);
 
 	queue_fill_repeat(&dev, QUEUE, id, IOVA, PATTERN, PERIOD);
 	must(queue_wait_good(&dev, QUEUE, SOME), "DMA");
 	kill_and_reap(child);
-	*landed += stop();
+	/* What the owner's memory gets before this process has ended the DMA */
+	good = queue_good(&dev, QUEUE);
+	if (kind->end)
+		kind->end(id);
+	usleep(TRIES * PERIOD);
+	*landed += queue_good(&dev, QUEUE) - good;
+	queue_stop(&dev, QUEUE);
 	*landed += try_on(id, page);
 
 	unmap();
@@ -224,11 +245,13 @@ static void kill_one(const struct kind *kind, unsigned long *landed, unsigned lo
 	*again += next == id;
 	*landed_next += try_on(id, next_page);
 	close(fd);
+	if (kind->end)
+		kind->end(next);
 	unmap();
 	map(page);
-	if (kind->held) {
-		must(vfio_detach(dev.device, id, 0), "detach");
-		must(vfio_detach(dev.device, next, 0), "detach");
+	if (!kind->end) {
+		detach(id);
+		detach(next);
 	}
 }
 
@@ -278,8 +301,9 @@ static unsigned long kill_user(void)
 		must(-errno, "pipe");
 	child = fork_child();
 	if (!child) {
-		must(vfio_open(&dev, ROLE_PASID_A, -1), "VFIO");
-		must(vfio_map(dev.container, page, IOVA, PAGE), "map");
+		must(vfio_open(&dev, ROLE_PASID_A, NULL), "VFIO");
+		map(page);
+		must(vfio_attach_no_ioasid(&dev), "attach");
 		queue_fill_repeat(&dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD);
 		must(queue_wait_good(&dev, QUEUE, SOME), "DMA");
 		must(send_byte(tell[1]), "pipe");
@@ -336,17 +360,19 @@ static void end_pasids(const struct kind *kind, unsigned int count, bool each)
 		must(ioasid_free(fd, ids[i]), "free");
 	if (!each)
 		close(fd);
+	for (i = 0; kind->end && i < count; i++)
+		kind->end(ids[i]);
 	instructions = end();
 	printf("%s %s %u: mark %u instructions %llu\n", each ? "free" : "close", kind->name,
 	       count, nr, instructions);
 	if (each)
 		close(fd);
-	if (!kind->held)
+	if (kind->end)
 		return;
 
 	nr = begin();
 	for (i = 0; i < count; i++)
-		must(vfio_detach(dev.device, ids[i], 0), "detach");
+		detach(ids[i]);
 	instructions = end();
 	if (!each)
 		printf("detach %s %u: mark %u instructions %llu\n", kind->name, count, nr,
@@ -386,12 +412,14 @@ static void end_pasids_traced(const struct kind *kind, unsigned int count)
 
 	tracer("preemptirqsoff");
 	close(fd);
+	for (i = 0; kind->end && i < count; i++)
+		kind->end(ids[i]);
 	tracer_end("close", kind, count);
-	if (!kind->held)
+	if (kind->end)
 		return;
 	tracer("preemptirqsoff");
 	for (i = 0; i < count; i++)
-		must(vfio_detach(dev.device, ids[i], 0), "detach");
+		detach(ids[i]);
 	tracer_end("detach", kind, count);
 }
 
@@ -414,28 +442,24 @@ int main(void)
 	snprintf(text, sizeof(text), "/sys/bus/pci/devices/%s/config", bdf);
 	config = open(text, O_RDWR | O_CLOEXEC);
 	must(config < 0 ? -errno : 0, text);
-	snprintf(text, sizeof(text), "device=%s", bdf);
-	must(module_load("pasid_owner", text), "pasid_owner");
-	if (series) {
+	if (series)
 		must(param_set(PARAM_QUOTA, 2 * MAX_COUNT), "quota");
-		must(param_set(PARAM_LIMIT, 2 * MAX_COUNT), "limit");
-	}
 
 	kill_users();
-	must(vfio_open(&dev, ROLE_PASID_A, -1), "VFIO");
+	must(vfio_open(&dev, ROLE_PASID_A, NULL), "VFIO");
 	map(page);
-	kill_owners(&driver);
+	kill_owners(&plain);
 	if (series)
 		kill_owners(&ioasid);
 	for (i = 0; i < ARRAY_SIZE(counts); i++) {
-		end_pasids(&driver, counts[i], false);
+		end_pasids(&plain, counts[i], false);
 		if (!series)
 			continue;
 		end_pasids(&ioasid, counts[i], true);
 		end_pasids(&ioasid, counts[i], false);
 	}
 	for (i = 0; i < ARRAY_SIZE(traced); i++) {
-		end_pasids_traced(&driver, traced[i]);
+		end_pasids_traced(&plain, traced[i]);
 		if (series)
 			end_pasids_traced(&ioasid, traced[i]);
 	}

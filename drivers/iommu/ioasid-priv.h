@@ -32,6 +32,7 @@ struct ioasid_set {
 	 * xarrays.
 	 */
 	struct mutex lock;
+	unsigned int nr_attachments;	/* at most quota */
 
 	/* Its lock, with interrupts off, guards the members down to freed */
 	struct xarray ioasids;		/* by id, reserved until published */
@@ -88,7 +89,12 @@ struct ioasid_batch {
  * attachments of a set have the same ops.
  */
 struct ioasid_attachment_ops {
-	int (*attach)(struct ioasid_attachment *attachment);
+	int (*attach)(struct ioasid_attachment *attachment,
+		      struct iommu_attach_handle *handle);
+	/* If it fails, the old page table stays */
+	int (*replace)(struct ioasid_attachment *attachment,
+		       struct iommu_domain *domain,
+		       struct iommu_attach_handle *handle);
 	/* Cannot fail. No fault is reported if the IOMMU can block quietly. */
 	void (*block)(const struct ioasid_batch *batch);
 	void (*detach)(struct ioasid_attachment *attachment);
@@ -100,22 +106,15 @@ struct ioasid_attachment {
 	const struct ioasid_attachment_ops *ops;
 	struct device *dev;
 	unsigned int pasid;		/* on the bus; IOMMU_NO_PASID: none */
-	struct iommu_domain *domain;	/* NULL without PASID: the group's */
+	struct iommu_domain *domain;
 	const char *holder;
 	struct ioasid_tracker tracker;
 	struct list_head node;		/* ioasid->attachments */
 };
 
-/* For debugfs and trace events */
-static inline const char *
-ioasid_attachment_kind(const struct ioasid_attachment *attachment)
-{
-	return attachment->pasid ? "tagged" : "no_pasid";
-}
-
 struct ioasid_attachment *
 __ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
-		struct iommu_domain *domain,
+		struct iommu_domain *domain, struct iommu_attach_handle *handle,
 		const struct ioasid_attachment_ops *ops, const char *holder);
 
 struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged);
@@ -127,7 +126,6 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 void ioasid_publish(struct ioasid *ioasid);
 void ioasid_free(struct ioasid *ioasid);
 struct ioasid *ioasid_find(struct ioasid_set *set, unsigned int id);
-struct ioasid *ioasid_get(struct ioasid *ioasid);
 bool ioasid_tryget(struct ioasid *ioasid);
 
 struct ioasid_set_counts {

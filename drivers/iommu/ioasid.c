@@ -10,8 +10,8 @@
  * left, and recycling has no hardware work to do.
  *
  * This file knows no IOMMU. The ops of an attachment do the hardware's part of
- * attach, block and detach. They are in ioasid_iommu.c, together with
- * ioasid_attach() and ioasid_attach_no_pasid().
+ * attach, replace, block and detach. They are in ioasid_iommu.c, together with
+ * ioasid_attach().
  */
 #include <linux/export.h>
 #include <linux/idr.h>
@@ -53,7 +53,8 @@ void ioasid_set_put(struct ioasid_set *set)
 
 /**
  * ioasid_set_alloc() - Create an empty set of IOASIDs
- * @quota: How many IOASIDs the set may have at a time, parked ones included.
+ * @quota: How many IOASIDs the set may have at a time, parked ones included, and
+ *         how many attachments under them.
  * @charged: Whether each IOASID is charged to the misc cgroup of the task that
  *           allocates it.
  *
@@ -390,7 +391,7 @@ void ioasid_free(struct ioasid *ioasid)
 
 /**
  * ioasid_find() - Take a reference by id
- * @set: The set to look in, which is not freed yet.
+ * @set: The set to look in. None is found in a set that has been freed.
  * @id: The id, any value.
  *
  * Context: Any context. Takes no lock.
@@ -422,6 +423,20 @@ struct ioasid *ioasid_get(struct ioasid *ioasid)
 	trace_ioasid_get(ioasid);
 	return ioasid;
 }
+EXPORT_SYMBOL_GPL(ioasid_get);
+
+/**
+ * ioasid_is_parked() - Whether an IOASID has been freed
+ * @ioasid: The IOASID. The caller has a reference.
+ *
+ * Context: Any context. Takes no lock, so false may be out of date.
+ * Return: true if the IOASID is parked, which does not change any more.
+ */
+bool ioasid_is_parked(const struct ioasid *ioasid)
+{
+	return READ_ONCE(ioasid->parked);
+}
+EXPORT_SYMBOL_GPL(ioasid_is_parked);
 
 static void ioasid_recycle(struct ioasid *ioasid)
 {
@@ -477,14 +492,14 @@ unsigned int ioasid_id(const struct ioasid *ioasid)
 }
 EXPORT_SYMBOL_GPL(ioasid_id);
 
-/* The common part of ioasid_attach() and ioasid_attach_no_pasid() */
+/* The part of ioasid_attach() that knows no IOMMU. For tests as well. */
 struct ioasid_attachment *
 __ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
-		struct iommu_domain *domain,
+		struct iommu_domain *domain, struct iommu_attach_handle *handle,
 		const struct ioasid_attachment_ops *ops, const char *holder)
 {
 	struct ioasid_set *set = ioasid->set;
-	struct ioasid_attachment *attachment, *other;
+	struct ioasid_attachment *attachment;
 	int ret;
 
 	attachment = kzalloc_obj(*attachment, GFP_KERNEL_ACCOUNT);
@@ -502,19 +517,18 @@ __ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
 		ret = -ESHUTDOWN;
 		goto err_unlock;
 	}
-	list_for_each_entry(other, &ioasid->attachments, node) {
-		if (other->dev == dev && other->pasid == pasid) {
-			ret = -EEXIST;
-			goto err_unlock;
-		}
+	/* A free waits for the hardware once for each batch of them */
+	if (set->nr_attachments >= set->quota) {
+		ret = -EDQUOT;
+		goto err_unlock;
 	}
-
 	attachment->ioasid = ioasid_get(ioasid);
-	ret = ops->attach(attachment);
+	ret = ops->attach(attachment, handle);
 	if (ret)
 		goto err_put;
 	ioasid_track(ioasid, &attachment->tracker, holder, dev);
 	list_add_tail(&attachment->node, &ioasid->attachments);
+	set->nr_attachments++;
 	WRITE_ONCE(ioasid->nr_attachments, ioasid->nr_attachments + 1);
 	trace_ioasid_attach(attachment);
 	mutex_unlock(&set->lock);
@@ -530,17 +544,49 @@ err_unlock:
 }
 
 /**
+ * ioasid_replace() - Give an attachment another page table
+ * @attachment: The attachment.
+ * @domain: The page table, which outlives the attachment.
+ * @handle: A new handle, which the caller keeps until ioasid_detach() or the
+ *          next ioasid_replace() returns.
+ *
+ * Translation is not interrupted if the IOMMU driver can do that.
+ *
+ * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
+ * may sleep.
+ * Return:
+ * * 0, or an error, after which the old page table and handle are still in use:
+ * * %-ESHUTDOWN	- the IOASID is parked
+ * * %-EBUSY		- the device is being reset
+ * * what iommu_replace_device_pasid() or iommu_replace_group_handle() returns
+ */
+int ioasid_replace(struct ioasid_attachment *attachment,
+		   struct iommu_domain *domain,
+		   struct iommu_attach_handle *handle)
+{
+	struct ioasid *ioasid = attachment->ioasid;
+	struct ioasid_set *set = ioasid->set;
+	int ret = -ESHUTDOWN;
+
+	mutex_lock(&set->lock);
+	if (!ioasid->parked) {
+		ret = attachment->ops->replace(attachment, domain, handle);
+		if (!ret)
+			attachment->domain = domain;
+	}
+	mutex_unlock(&set->lock);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(ioasid_replace);
+
+/**
  * ioasid_detach() - End an attachment
  * @attachment: The attachment; freed by this call. Its IOASID may be active or
  *              parked.
  *
- * If the IOASID is active: DMA with the PASID is not translated any more, and
- * its faults are reported, so stop the device first. DMA without PASID goes on
- * as before the attach.
- *
- * If the IOASID is parked: the DMA stays blocked. Where the IOMMU can block
- * quietly, it also stays quiet until the next attach: with a PASID, of a domain
- * to that PASID; without, of another domain to the device's group.
+ * The DMA is not translated any more. If the IOASID is active, faults of it are
+ * reported, so stop the device first. If it is parked, the DMA stays quiet where
+ * the IOMMU can block quietly, until the next attach.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep.
@@ -554,6 +600,7 @@ void ioasid_detach(struct ioasid_attachment *attachment)
 	attachment->ops->detach(attachment);
 	trace_ioasid_detach(attachment);
 	list_del(&attachment->node);
+	set->nr_attachments--;
 	WRITE_ONCE(ioasid->nr_attachments, ioasid->nr_attachments - 1);
 	ioasid_untrack(ioasid, &attachment->tracker);
 	mutex_unlock(&set->lock);

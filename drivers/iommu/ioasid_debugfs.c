@@ -119,9 +119,8 @@ static int ioasids_show(struct seq_file *m, void *v)
 		   ioasid->parked ? "parked" : "active",
 		   refcount_read(&ioasid->refs) - 1, ioasid->nr_attachments);
 	list_for_each_entry(attachment, &ioasid->attachments, node)
-		seq_printf(m, " %s:%s by %s", dev_name(attachment->dev),
-			   ioasid_attachment_kind(attachment),
-			   attachment->holder);
+		seq_printf(m, " %s:%u by %s", dev_name(attachment->dev),
+			   attachment->pasid, attachment->holder);
 	seq_printf(m, " set %u", ioasid->set->id);
 	if (ioasid->parked)
 		seq_printf(m, " for %lld ms",

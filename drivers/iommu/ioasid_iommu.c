@@ -1,34 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The hardware's part of attach, block and detach, done by the IOMMU core.
+ * The hardware's part of attach, replace, block and detach, done by the IOMMU
+ * core, and what keeps the device awake meanwhile.
  */
 #include <linux/export.h>
 #include <linux/iommu.h>
+#include <linux/pci.h>
+#include <linux/pm_runtime.h>
 
 #include "ioasid-priv.h"
 #include "iommu-priv.h"
 
-static int attachment_attach(struct ioasid_attachment *attachment)
+static int attachment_attach(struct ioasid_attachment *attachment,
+			     struct iommu_attach_handle *handle)
+{
+	return iommu_attach_blockable_pasid(attachment->domain, attachment->dev,
+					    attachment->pasid, handle);
+}
+
+static int attachment_replace(struct ioasid_attachment *attachment,
+			      struct iommu_domain *domain,
+			      struct iommu_attach_handle *handle)
 {
 	struct device *dev = attachment->dev;
-	int ret;
 
 	if (attachment->pasid == IOMMU_NO_PASID)
-		return iommu_claim_no_pasid(dev);
-
-	ret = iommu_device_can_block_pasid(dev, attachment->pasid);
-	if (ret)
-		return ret;
-	ret = iommu_attach_device_pasid(attachment->domain, dev,
-					attachment->pasid, NULL);
-	if (ret)
-		return ret;
-	/* A device may have joined the group before the attach */
-	ret = iommu_device_can_block_pasid(dev, attachment->pasid);
-	if (ret)
-		iommu_detach_device_pasid(attachment->domain, dev,
-					  attachment->pasid);
-	return ret;
+		return iommu_replace_group_handle(dev->iommu_group, domain,
+						  handle);
+	return iommu_replace_device_pasid(domain, dev, attachment->pasid, handle);
 }
 
 static void attachment_block(const struct ioasid_batch *batch)
@@ -48,81 +47,102 @@ static void attachment_block(const struct ioasid_batch *batch)
 
 static void attachment_detach(struct ioasid_attachment *attachment)
 {
+	struct device *dev = attachment->dev;
+
 	if (attachment->pasid == IOMMU_NO_PASID)
-		iommu_release_no_pasid(attachment->dev);
+		iommu_detach_group_handle(attachment->domain, dev->iommu_group);
 	else
-		iommu_detach_device_pasid(attachment->domain, attachment->dev,
+		iommu_detach_device_pasid(attachment->domain, dev,
 					  attachment->pasid);
+	pm_runtime_put(dev);
 }
 
 static const struct ioasid_attachment_ops attachment_ops = {
 	.attach = attachment_attach,
+	.replace = attachment_replace,
 	.block = attachment_block,
 	.detach = attachment_detach,
 };
 
+/*
+ * With ATS, the device has to answer when its TLB is invalidated, and a free must
+ * not wait until somebody wakes the device.
+ */
+static int keep_awake(struct device *dev)
+{
+	int ret;
+
+	/* -EACCES: runtime PM is disabled, so the device does not sleep */
+	ret = pm_runtime_get_sync(dev);
+	if (ret >= 0 || ret == -EACCES)
+		ret = 0;
+	/* On -EINVAL, iommufd would try another page table */
+	if (ret == -EINVAL)
+		ret = -EIO;
+	/* Its driver may have put it to sleep by other means */
+	if (!ret && dev_is_pci(dev) && to_pci_dev(dev)->current_state != PCI_D0 &&
+	    to_pci_dev(dev)->current_state != PCI_UNKNOWN)
+		ret = -EBUSY;
+	if (ret)
+		pm_runtime_put(dev);
+	return ret;
+}
+
 /**
- * ioasid_attach() - Translate DMA that has an IOASID's id as its PASID
+ * ioasid_attach() - Translate DMA of a device, under an IOASID
  * @ioasid: The IOASID. The caller has a reference.
- * @dev: The device. It is alone in its group, and the caller is its DMA owner.
- *       Until ioasid_detach() the device stays, and stays awake: with ATS it
- *       must answer when its DMA is blocked.
+ * @dev: The device, which stays until ioasid_detach(). It also stays awake: the
+ *       attachment has a runtime PM reference, and the caller prevents other
+ *       changes of the power state.
  * @domain: The page table, which outlives the attachment.
+ * @pasid: The PASID of the DMA: ioasid_id(), or, if the caller is the DMA owner
+ *         of the device, any other PASID of the device, or %IOMMU_NO_PASID.
+ * @handle: A new handle, which the caller keeps until ioasid_detach() or the
+ *          next ioasid_replace() returns.
  * @holder: The kind of holder, for debugfs. The string outlives the attachment.
  *
  * The attachment holds a reference to @ioasid.
  *
- * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
- * may sleep.
+ * Where the IOMMU cannot block quietly, free attaches the blocked domain, and
+ * faults are reported.
+ *
+ * Context: Process context. Resumes the device, takes the set's lock, calls
+ * into the IOMMU driver, may sleep.
  * Return:
  * * the attachment, for ioasid_detach(), or ERR_PTR() of
  * * %-ESHUTDOWN	- @ioasid is parked
- * * %-EEXIST		- @dev is attached to @ioasid already
- * * %-EOPNOTSUPP	- the device or its IOMMU has no PASIDs, or the group has
- *   other devices
- * * %-EBUSY		- the device is being reset, or the PASID has a domain already
- * * %-EOVERFLOW	- the id is beyond what the device supports
- * * %-ENODEV		- @dev is in no group
- * * %-ENOMEM, or what iommu_attach_device_pasid() returns
+ * * %-EOPNOTSUPP	- the device or its IOMMU has no PASIDs, or another device
+ *   of the group has; or, without PASID, the group has other devices
+ * * %-EBUSY		- the device is being reset, or sleeps, or the PASID has a
+ *   domain already
+ * * %-EOVERFLOW	- the PASID is beyond what the device supports
+ * * %-EDQUOT		- the set has as many attachments as its quota
+ * * %-ENODEV		- @dev has no IOMMU
+ * * %-EIO		- an earlier runtime PM error of the device
+ * * %-ENOMEM, or what iommu_attach_device_pasid(), iommu_attach_group_handle() or
+ *   pm_runtime_get_sync() returns
  */
 struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 					struct device *dev,
 					struct iommu_domain *domain,
+					unsigned int pasid,
+					struct iommu_attach_handle *handle,
 					const char *holder)
 {
-	return __ioasid_attach(ioasid, dev, ioasid_id(ioasid), domain,
-			       &attachment_ops, holder);
+	struct ioasid_attachment *attachment;
+	int ret;
+
+	/* VFIO gives a device without IOMMU a group */
+	if (!dev->iommu || !dev->iommu->iommu_dev)
+		return ERR_PTR(-ENODEV);
+
+	ret = keep_awake(dev);
+	if (ret)
+		return ERR_PTR(ret);
+	attachment = __ioasid_attach(ioasid, dev, pasid, domain, handle,
+				     &attachment_ops, holder);
+	if (IS_ERR(attachment))
+		pm_runtime_put(dev);
+	return attachment;
 }
 EXPORT_SYMBOL_GPL(ioasid_attach);
-
-/**
- * ioasid_attach_no_pasid() - Put a device's DMA without PASID under an IOASID
- * @ioasid: The IOASID. The caller has a reference.
- * @dev: The device, as for ioasid_attach(). Its DMA owner has attached a domain
- *       to the group.
- * @holder: The kind of holder, for debugfs. The string outlives the attachment.
- *
- * The DMA goes on as before, until free blocks it. The device needs no PASID
- * capability. Where the IOMMU cannot block quietly, free attaches the blocked
- * domain, and faults are reported.
- *
- * Context: Process context. Takes the set's lock, may sleep.
- * Return:
- * * the attachment, for ioasid_detach(), or ERR_PTR() of
- * * %-ESHUTDOWN	- @ioasid is parked, or the DMA was blocked by the free of
- *   another IOASID, and the DMA owner has not detached the domain since
- * * %-EEXIST		- the device's DMA without PASID is under an IOASID already
- * * %-EOPNOTSUPP	- the group has other devices
- * * %-EBUSY		- the device is being reset
- * * %-EINVAL		- the group has no DMA owner, or no domain of that owner
- * * %-ENODEV		- @dev is in no group
- * * %-ENOMEM
- */
-struct ioasid_attachment *ioasid_attach_no_pasid(struct ioasid *ioasid,
-						 struct device *dev,
-						 const char *holder)
-{
-	return __ioasid_attach(ioasid, dev, IOMMU_NO_PASID, NULL,
-			       &attachment_ops, holder);
-}
-EXPORT_SYMBOL_GPL(ioasid_attach_no_pasid);

@@ -598,7 +598,7 @@ static void set_free_waits_once_a_batch(struct kunit *test)
 {
 	const struct block_param *param = test->param_value;
 	unsigned int attachments = param->ioasids * param->devices;
-	struct ioasid_set *set = must_have_set(test, param->ioasids);
+	struct ioasid_set *set = must_have_set(test, max(param->ioasids, attachments));
 	struct ioasid_attachment **attachment;
 	struct ioasid *ioasid;
 	unsigned int i, j;
@@ -626,6 +626,25 @@ static void set_free_waits_once_a_batch(struct kunit *test)
 }
 
 /* Attachments */
+
+static void attachments_count_against_the_quota(struct kunit *test)
+{
+	struct ioasid_set *set = must_have_set(test, 2);
+	struct ioasid *ioasid = must_alloc(test, set);
+	struct ioasid_attachment *a = must_attach(test, ioasid, dev_a);
+	struct ioasid_attachment *b = must_attach(test, ioasid, dev_b);
+
+	KUNIT_EXPECT_EQ(test, PTR_ERR(attach(ioasid, &devs[2])), -EDQUOT);
+	/* The owner's, the test's, and those of the attachments */
+	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 4);
+	ioasid_detach(a);
+	a = must_attach(test, ioasid, &devs[2]);
+	ioasid_free(ioasid);
+	ioasid_detach(a);
+	ioasid_detach(b);
+	ioasid_put(ioasid);
+	ioasid_set_free(set);
+}
 
 static void attach_takes_a_reference(struct kunit *test)
 {
@@ -669,31 +688,15 @@ static void attach_to_a_parked_ioasid_is_refused(struct kunit *test)
 	ioasid_put(ioasid);
 }
 
-static void attach_of_the_same_device_twice_is_refused(struct kunit *test)
-{
-	struct ioasid *ioasid = must_alloc(test, test->priv);
-	struct ioasid_attachment *attachment = must_attach(test, ioasid, dev_a);
-
-	KUNIT_EXPECT_EQ(test, PTR_ERR(attach(ioasid, dev_a)), -EEXIST);
-	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 3);
-	KUNIT_EXPECT_EQ(test, ioasid->nr_attachments, 1);
-	ioasid_detach(attachment);
-	attachment = must_attach(test, ioasid, dev_a);
-	ioasid_detach(attachment);
-	free_and_put(ioasid);
-}
-
-static void a_device_may_attach_once_with_and_once_without_pasid(struct kunit *test)
+static void a_device_may_attach_with_and_without_pasid(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
 	struct ioasid_attachment *a = must_attach(test, ioasid, dev_a);
 	struct ioasid_attachment *b;
 
-	b = __ioasid_attach(ioasid, dev_a, IOMMU_NO_PASID, NULL, &hw_ops, "kunit");
+	b = __ioasid_attach(ioasid, dev_a, IOMMU_NO_PASID, NULL, NULL, &hw_ops,
+			    "kunit");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(b));
-	KUNIT_EXPECT_EQ(test, PTR_ERR(__ioasid_attach(ioasid, dev_a, IOMMU_NO_PASID,
-						      NULL, &hw_ops, "kunit")),
-			-EEXIST);
 	KUNIT_EXPECT_EQ(test, ioasid->nr_attachments, 2);
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
@@ -719,6 +722,48 @@ static void a_device_may_attach_to_several_ioasids(struct kunit *test)
 	free_and_put(second);
 }
 
+static void a_pasid_need_not_be_the_id(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	unsigned int other = ioasid_id(ioasid) ^ 1;
+	struct ioasid_attachment *a = must_attach(test, ioasid, dev_a);
+	struct ioasid_attachment *b;
+
+	b = __ioasid_attach(ioasid, dev_a, other, NULL, NULL, &hw_ops, "kunit");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(b));
+	KUNIT_EXPECT_EQ(test, b->pasid, other);
+	KUNIT_EXPECT_EQ(test, ioasid->nr_attachments, 2);
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
+	ioasid_detach(a);
+	ioasid_detach(b);
+	ioasid_put(ioasid);
+}
+
+static void replace_works_until_the_ioasid_is_parked(struct kunit *test)
+{
+	struct iommu_domain *first = (struct iommu_domain *)&first;
+	struct iommu_domain *second = (struct iommu_domain *)&second;
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	struct ioasid_attachment *attachment = must_attach(test, ioasid, dev_a);
+
+	KUNIT_EXPECT_EQ(test, ioasid_replace(attachment, first, NULL), 0);
+	KUNIT_EXPECT_PTR_EQ(test, attachment->domain, first);
+	hw.error = -EIO;
+	KUNIT_EXPECT_EQ(test, ioasid_replace(attachment, second, NULL), -EIO);
+	KUNIT_EXPECT_PTR_EQ(test, attachment->domain, first);
+	hw.error = 0;
+
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_EQ(test, ioasid_replace(attachment, second, NULL),
+			-ESHUTDOWN);
+	KUNIT_EXPECT_PTR_EQ(test, attachment->domain, first);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.replaced), 1);
+	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 2);
+	ioasid_detach(attachment);
+	ioasid_put(ioasid);
+}
+
 static void a_failed_attach_leaves_no_trace(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
@@ -737,17 +782,14 @@ static void a_device_without_an_iommu_cannot_be_attached(struct kunit *test)
 {
 	struct ioasid *ioasid = must_alloc(test, test->priv);
 
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach(ioasid, dev_a, NULL, "kunit")),
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach(ioasid, dev_a, NULL, 1, NULL,
+						    "kunit")),
 			-ENODEV);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach_no_pasid(ioasid, dev_a, "kunit")),
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach(ioasid, dev_a, NULL,
+						    IOMMU_NO_PASID, NULL, "kunit")),
 			-ENODEV);
 	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 2);
-	ioasid_free(ioasid);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach(ioasid, dev_a, NULL, "kunit")),
-			-ESHUTDOWN);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid_attach_no_pasid(ioasid, dev_a, "kunit")),
-			-ESHUTDOWN);
-	ioasid_put(ioasid);
+	free_and_put(ioasid);
 }
 
 static void global_pasids_share_the_id_space(struct kunit *test)
@@ -926,7 +968,8 @@ static void an_attachment_is_named_until_detach(struct kunit *test)
 	struct ioasid_attachment *a = must_attach(test, ioasid, dev_a);
 	struct ioasid_attachment *b = must_attach(test, ioasid, dev_b);
 
-	KUNIT_EXPECT_EQ(test, PTR_ERR(attach(ioasid, dev_a)), -EEXIST);
+	hw.error = -EBUSY;
+	KUNIT_EXPECT_EQ(test, PTR_ERR(attach(ioasid, dev_a)), -EBUSY);
 	KUNIT_EXPECT_STREQ(test, shown(test, ioasid), held_by(test, all));
 	ioasid_detach(a);
 	KUNIT_EXPECT_STREQ(test, shown(test, ioasid),
@@ -1009,12 +1052,14 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(no_ioasid_is_found_once_the_first_is_blocked),
 	KUNIT_CASE_PARAM(set_free_waits_once_a_batch, block_gen_params),
 
+	KUNIT_CASE(attachments_count_against_the_quota),
 	KUNIT_CASE(attach_takes_a_reference),
 	KUNIT_CASE(free_blocks_each_attachment_once),
 	KUNIT_CASE(attach_to_a_parked_ioasid_is_refused),
-	KUNIT_CASE(attach_of_the_same_device_twice_is_refused),
-	KUNIT_CASE(a_device_may_attach_once_with_and_once_without_pasid),
+	KUNIT_CASE(a_device_may_attach_with_and_without_pasid),
 	KUNIT_CASE(a_device_may_attach_to_several_ioasids),
+	KUNIT_CASE(a_pasid_need_not_be_the_id),
+	KUNIT_CASE(replace_works_until_the_ioasid_is_parked),
 	KUNIT_CASE(a_failed_attach_leaves_no_trace),
 #ifdef CONFIG_IOMMU_API
 	KUNIT_CASE(a_device_without_an_iommu_cannot_be_attached),

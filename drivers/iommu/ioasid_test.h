@@ -25,12 +25,13 @@
 
 struct test_hardware {
 	atomic_t attached;
+	atomic_t replaced;
 	atomic_t blocked;
 	atomic_t batches;	/* how often it was waited for in all of that */
 	atomic_t detached;
 	atomic_t blocked_while_active;
 	atomic_t odd_batches;	/* empty, or too long */
-	int error;	/* what attach returns */
+	int error;	/* what attach and replace return */
 	bool slow;	/* sleeps at times, as real hardware is waited for */
 	/* What a test does when attachments are blocked */
 	void (*when_blocked)(struct kunit *test, struct ioasid_set *set);
@@ -63,13 +64,26 @@ static inline void sleep_at_times(void)
 		schedule_timeout_uninterruptible(1);
 }
 
-static inline int hw_attach(struct ioasid_attachment *attachment)
+static inline int hw_attach(struct ioasid_attachment *attachment,
+			    struct iommu_attach_handle *handle)
 {
 	if (hw.error)
 		return hw.error;
 	if (hw.slow)
 		sleep_at_times();
 	atomic_inc(&hw.attached);
+	return 0;
+}
+
+static inline int hw_replace(struct ioasid_attachment *attachment,
+			     struct iommu_domain *domain,
+			     struct iommu_attach_handle *handle)
+{
+	if (hw.error)
+		return hw.error;
+	if (hw.slow)
+		sleep_at_times();
+	atomic_inc(&hw.replaced);
 	return 0;
 }
 
@@ -100,6 +114,7 @@ static inline void hw_detach(struct ioasid_attachment *attachment)
 
 static const struct ioasid_attachment_ops hw_ops = {
 	.attach = hw_attach,
+	.replace = hw_replace,
 	.block = hw_block,
 	.detach = hw_detach,
 };
@@ -107,8 +122,8 @@ static const struct ioasid_attachment_ops hw_ops = {
 static inline struct ioasid_attachment *attach(struct ioasid *ioasid,
 					       struct device *dev)
 {
-	return __ioasid_attach(ioasid, dev, ioasid_id(ioasid), NULL, &hw_ops,
-			       "kunit");
+	return __ioasid_attach(ioasid, dev, ioasid_id(ioasid), NULL, NULL,
+			       &hw_ops, "kunit");
 }
 
 /* The core tells devices apart, and debugfs prints their names: that is all */

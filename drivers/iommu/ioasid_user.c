@@ -3,6 +3,7 @@
  * /dev/ioasid: an open file is a set of IOASIDs, and the authority over them. The
  * last close parks all IOASIDs that are left.
  */
+#include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/init.h>
@@ -58,6 +59,7 @@ union ioasid_cmd {
 	struct ioasid_cmd_alloc alloc;
 	struct ioasid_cmd_free free;
 	struct ioasid_cmd_query query;
+	struct ioasid_cmd_reader reader;
 };
 
 /* Copy the command back, except for the size, which the user chose */
@@ -81,6 +83,8 @@ static int ioasid_user_info(struct ioasid_set *set, union ioasid_cmd *cmd,
 	cmd->info.out_quota = counts.quota;
 	cmd->info.out_active = counts.active;
 	cmd->info.out_parked = counts.parked;
+	cmd->info.out_features = IS_ENABLED(CONFIG_CGROUP_MISC) ?
+				 IOASID_FEATURE_CGROUP : 0;
 	return ioasid_user_respond(cmd, ucmd, sizeof(cmd->info));
 }
 
@@ -140,6 +144,56 @@ static int ioasid_user_query(struct ioasid_set *set, union ioasid_cmd *cmd,
 	return ioasid_user_respond(cmd, ucmd, sizeof(cmd->query));
 }
 
+static int ioasid_reader_release(struct inode *inode, struct file *file)
+{
+	ioasid_set_put(file->private_data);
+	return 0;
+}
+
+static long ioasid_user_ioctl(struct file *file, unsigned int nr,
+			      unsigned long arg);
+
+static const struct file_operations ioasid_reader_fops = {
+	.owner = THIS_MODULE,
+	.release = ioasid_reader_release,
+	.unlocked_ioctl = ioasid_user_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.show_fdinfo = ioasid_user_show_fdinfo,
+};
+
+/* Keeps the memory of the set, but does not keep the set from being freed */
+static int ioasid_user_reader(struct ioasid_set *set, union ioasid_cmd *cmd,
+			      void __user *ucmd)
+{
+	struct file *file;
+	int fd, ret;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+
+	refcount_inc(&set->refs);
+	file = anon_inode_getfile("[ioasid]", &ioasid_reader_fops, set, O_RDONLY);
+	if (IS_ERR(file)) {
+		ioasid_set_put(set);
+		ret = PTR_ERR(file);
+		goto err_fd;
+	}
+
+	cmd->reader.out_fd = fd;
+	ret = ioasid_user_respond(cmd, ucmd, sizeof(cmd->reader));
+	if (ret)
+		goto err_file;
+	fd_install(fd, file);
+	return 0;
+
+err_file:
+	fput(file);
+err_fd:
+	put_unused_fd(fd);
+	return ret;
+}
+
 struct ioasid_user_op {
 	unsigned int nr;
 	bool write;		/* the file must be open for writing */
@@ -153,6 +207,7 @@ static const struct ioasid_user_op ioasid_user_ops[] = {
 	{ IOASID_ALLOC, true, sizeof(struct ioasid_cmd_alloc), ioasid_user_alloc },
 	{ IOASID_FREE, true, sizeof(struct ioasid_cmd_free), ioasid_user_free },
 	{ IOASID_QUERY, false, sizeof(struct ioasid_cmd_query), ioasid_user_query },
+	{ IOASID_READER, false, sizeof(struct ioasid_cmd_reader), ioasid_user_reader },
 };
 
 static long ioasid_user_ioctl(struct file *file, unsigned int nr,
@@ -215,17 +270,18 @@ device_initcall(ioasid_user_init);
 
 /**
  * ioasid_find_by_fd() - Take a reference on behalf of a user
- * @fd: An open /dev/ioasid, in the file table of the calling task.
+ * @fd: An open /dev/ioasid, or a reader of one, in the file table of the calling
+ *      task.
  * @id: The id of an IOASID of that file's set.
  *
- * Holders above the core (VFIO, KVM) get their reference here, from the file and
- * the id that their user passes. The file is not needed afterwards.
+ * The interfaces that take an IOASID from user space (VFIO, KVM) get a
+ * reference here, from the file and the id. The file is not needed afterwards.
  *
  * Context: Process context.
  * Return:
  * * the IOASID, with a reference for the caller to put, or ERR_PTR() of
  * * %-EBADF	- @fd is not open, or open for its path only
- * * %-EBADFD	- @fd is not a file of /dev/ioasid
+ * * %-EBADFD	- @fd is neither
  * * %-ENOENT	- no ACTIVE IOASID of the set has the id
  */
 struct ioasid *ioasid_find_by_fd(int fd, unsigned int id)
@@ -236,7 +292,8 @@ struct ioasid *ioasid_find_by_fd(int fd, unsigned int id)
 	if (!fd_file(f))
 		return ERR_PTR(-EBADF);
 
-	if (fd_file(f)->f_op != &ioasid_fops)
+	if (fd_file(f)->f_op != &ioasid_fops &&
+	    fd_file(f)->f_op != &ioasid_reader_fops)
 		ioasid = ERR_PTR(-EBADFD);
 	else
 		ioasid = ioasid_find(fd_file(f)->private_data, id) ?:

@@ -8,11 +8,13 @@
 #define __LINUX_IOASID_H
 
 #include <linux/bits.h>
+#include <linux/err.h>
 #include <linux/types.h>
 
 struct device;
 struct ioasid;
 struct ioasid_attachment;
+struct iommu_attach_handle;
 struct iommu_domain;
 struct ref_tracker;
 
@@ -22,17 +24,52 @@ struct ref_tracker;
 
 /* For holders. Owners are in drivers/iommu, see ioasid-priv.h. */
 
+#ifdef CONFIG_IOASID
+struct ioasid *ioasid_get(struct ioasid *ioasid);
 void ioasid_put(struct ioasid *ioasid);
 unsigned int ioasid_id(const struct ioasid *ioasid);
 
 struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 					struct device *dev,
 					struct iommu_domain *domain,
+					unsigned int pasid,
+					struct iommu_attach_handle *handle,
 					const char *holder);
-struct ioasid_attachment *ioasid_attach_no_pasid(struct ioasid *ioasid,
-						 struct device *dev,
-						 const char *holder);
+int ioasid_replace(struct ioasid_attachment *attachment,
+		   struct iommu_domain *domain,
+		   struct iommu_attach_handle *handle);
+bool ioasid_is_parked(const struct ioasid *ioasid);
 void ioasid_detach(struct ioasid_attachment *attachment);
+#else
+static inline struct ioasid *ioasid_get(struct ioasid *ioasid)
+{
+	return ioasid;
+}
+
+static inline void ioasid_put(struct ioasid *ioasid) {}
+
+static inline struct ioasid_attachment *
+ioasid_attach(struct ioasid *ioasid, struct device *dev,
+	      struct iommu_domain *domain, unsigned int pasid,
+	      struct iommu_attach_handle *handle, const char *holder)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+
+static inline int ioasid_replace(struct ioasid_attachment *attachment,
+				 struct iommu_domain *domain,
+				 struct iommu_attach_handle *handle)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline bool ioasid_is_parked(const struct ioasid *ioasid)
+{
+	return false;
+}
+
+static inline void ioasid_detach(struct ioasid_attachment *attachment) {}
+#endif
 
 /**
  * struct ioasid_tracker - Who has a reference, for debugfs
@@ -69,7 +106,13 @@ static inline void ioasid_untrack(struct ioasid *ioasid,
 }
 #endif
 
-/* With CONFIG_IOASID_USER */
+#ifdef CONFIG_IOASID_USER
 struct ioasid *ioasid_find_by_fd(int fd, unsigned int id);
+#else
+static inline struct ioasid *ioasid_find_by_fd(int fd, unsigned int id)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+#endif
 
 #endif /* __LINUX_IOASID_H */

@@ -333,6 +333,23 @@ static void blocked_entry_takes_page_snoop_control(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, is_blocked(entry(0)));
 }
 
+/* Of a domain, while the DMA of one of its devices is blocked */
+static void blocked_entry_takes_dirty_tracking(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	unsigned int before;
+
+	add(test, 0, 1, 7, PASID_ENTRY_PGTT_SL_ONLY);
+	block(test);
+	before = m->nr_submissions;
+	KUNIT_EXPECT_EQ(test, 0,
+			intel_pasid_setup_dirty_tracking(m->iommu[0],
+							 batch.entries[0].dev,
+							 1, true));
+	KUNIT_EXPECT_TRUE(test, is_blocked(entry(0)));
+	KUNIT_EXPECT_EQ(test, m->nr_submissions, before);
+}
+
 static struct kunit_case pasid_test_cases[] = {
 	KUNIT_CASE(second_stage_by_pasid_or_by_domain),
 	KUNIT_CASE(first_stage_by_pasid_or_by_domain),
@@ -347,6 +364,7 @@ static struct kunit_case pasid_test_cases[] = {
 	KUNIT_CASE(tear_down_flushes_during_a_batch),
 	KUNIT_CASE(rejected_descriptor_invalidates_everything),
 	KUNIT_CASE(blocked_entry_takes_page_snoop_control),
+	KUNIT_CASE(blocked_entry_takes_dirty_tracking),
 	{}
 };
 

@@ -61,7 +61,7 @@ DECLARE_EVENT_CLASS(ioasid_attachment,
 		__field(unsigned int, set)
 		__field(bool, parked)
 		__string(dev, dev_name(attachment->dev))
-		__string(kind, ioasid_attachment_kind(attachment))
+		__field(unsigned int, pasid)
 		__string(holder, attachment->holder)
 	),
 	TP_fast_assign(
@@ -69,12 +69,13 @@ DECLARE_EVENT_CLASS(ioasid_attachment,
 		__entry->set = attachment->ioasid->set->id;
 		__entry->parked = READ_ONCE(attachment->ioasid->parked);
 		__assign_str(dev);
-		__assign_str(kind);
+		__entry->pasid = attachment->pasid;
 		__assign_str(holder);
 	),
-	TP_printk("id=%u set=%u %s dev=%s kind=%s holder=%s", __entry->id,
+	/* 0: DMA without PASID */
+	TP_printk("id=%u set=%u %s dev=%s pasid=%u holder=%s", __entry->id,
 		  __entry->set, __entry->parked ? "parked" : "active",
-		  __get_str(dev), __get_str(kind), __get_str(holder))
+		  __get_str(dev), __entry->pasid, __get_str(holder))
 );
 
 DEFINE_EVENT(ioasid_attachment, ioasid_attach,

@@ -19,7 +19,8 @@
  * An open file of /dev/ioasid is a set of IOASIDs, and the authority over them: a
  * process that has the file may allocate, free and query, and may pass the file
  * and an id to VFIO or KVM. A file that is inherited or passed on shares its set.
- * The last close frees all IOASIDs of the set.
+ * The last close frees all IOASIDs of the set. IOASID_READER gives a file for who
+ * is only to use IOASIDs.
  *
  * Every ioctl takes a pointer to a structure that begins with its size in bytes.
  * The structure may be larger than the kernel's if the rest is zero. The kernel
@@ -38,16 +39,27 @@
  */
 
 /**
+ * enum ioasid_features - what IOASID_INFO tells about the kernel
+ * @IOASID_FEATURE_CGROUP: the misc cgroup of the task that calls IOASID_ALLOC is
+ *                         charged
+ */
+enum ioasid_features {
+	IOASID_FEATURE_CGROUP = 1 << 0,
+};
+
+/**
  * struct ioasid_cmd_info - ioctl(IOASID_INFO)
  * @size: sizeof(struct ioasid_cmd_info)
  * @flags: must be 0
  * @out_pasid_bits: ids are less than 1 << @out_pasid_bits; a device or its IOMMU
  *                  may support fewer bits
- * @out_quota: how many IOASIDs the set may have, parked ones included
+ * @out_quota: how many IOASIDs the set may have, parked ones included, and how
+ *             many attachments under them
  * @out_active: how many IOASIDs are allocated and not freed
  * @out_parked: how many IOASIDs are freed and still held
+ * @out_features: enum ioasid_features, or'ed; ignore bits that are not known
  *
- * Tell how many IOASIDs the set has and may have.
+ * Tell how many IOASIDs the set has and may have, and what the kernel supports.
  *
  * Return: 0, or -errno as for all ioctls.
  */
@@ -58,6 +70,7 @@ struct ioasid_cmd_info {
 	__u32 out_quota;
 	__u32 out_active;
 	__u32 out_parked;
+	__u32 out_features;
 };
 
 #define IOASID_INFO	_IO(IOASID_TYPE, IOASID_BASE + 0)
@@ -148,5 +161,31 @@ struct ioasid_cmd_query {
 };
 
 #define IOASID_QUERY	_IO(IOASID_TYPE, IOASID_BASE + 3)
+
+/**
+ * struct ioasid_cmd_reader - ioctl(IOASID_READER)
+ * @size: sizeof(struct ioasid_cmd_reader)
+ * @flags: must be 0
+ * @out_fd: a new file descriptor, with the close-on-exec flag
+ *
+ * Open a second file of the set, for a process that is to use IOASIDs, but is not
+ * to own them. It is not open for writing, so IOASID_ALLOC and IOASID_FREE fail
+ * with -EBADF. VFIO and KVM take it as they take the first file. It does not keep
+ * the set: the last close of the first file frees all IOASIDs, after which this
+ * file finds only those that are still held.
+ *
+ * Return:
+ * * 0, or -errno as for all ioctls and
+ * * %-EMFILE	- the process has too many files
+ * * %-ENFILE	- the system has too many files
+ * * %-ENOMEM	- no memory
+ */
+struct ioasid_cmd_reader {
+	__u32 size;
+	__u32 flags;
+	__s32 out_fd;
+};
+
+#define IOASID_READER	_IO(IOASID_TYPE, IOASID_BASE + 4)
 
 #endif /* _UAPI_LINUX_IOASID_H */

@@ -65,13 +65,26 @@ static void hw_move(struct ioasid_attachment *attachment, int from, int or_from,
 	__atomic_store_n(&h->state, to, __ATOMIC_RELAXED);
 }
 
-static int hw_attach(struct ioasid_attachment *attachment)
+static int hw_attach(struct ioasid_attachment *attachment,
+		     struct iommu_attach_handle *handle)
 {
 	if (attachment->ioasid->parked)
 		shim_bug("attach to a PARKED IOASID");
 	if ((struct hw *)attachment->domain == &hw_fails)
 		return -EIO;
 	hw_move(attachment, IDLE, IDLE, ATTACHED);
+	return 0;
+}
+
+static int hw_replace(struct ioasid_attachment *attachment,
+		      struct iommu_domain *domain,
+		      struct iommu_attach_handle *handle)
+{
+	if (attachment->ioasid->parked)
+		shim_bug("another page table for a PARKED IOASID");
+	if ((struct hw *)domain == &hw_fails)
+		return -EIO;
+	hw_move(attachment, ATTACHED, ATTACHED, ATTACHED);
 	return 0;
 }
 
@@ -98,6 +111,7 @@ static void hw_detach(struct ioasid_attachment *attachment)
 
 static const struct ioasid_attachment_ops hw_ops = {
 	.attach = hw_attach,
+	.replace = hw_replace,
 	.block = hw_block,
 	.detach = hw_detach,
 };
@@ -146,7 +160,8 @@ static const char *const names[CODES] = {
 	[SET_JOIN] = "set_join", [ALLOC] = "alloc", [FREE] = "free",
 	[DROP] = "put the owner's", [GET] = "get", [PUT] = "put",
 	[FIND] = "find",
-	[ATTACH] = "attach", [DETACH] = "detach", [QUERY] = "query",
+	[ATTACH] = "attach", [REPLACE] = "replace", [DETACH] = "detach",
+	[QUERY] = "query",
 	[COUNT] = "set_count", [LIMIT] = "limit the cgroup",
 	[RECLAIM] = "a grace period", [WATCH] = "a look at all sets",
 };
@@ -184,6 +199,10 @@ static void print_op(const struct op *op, const struct result *r)
 			op->ioasid, op->dev / 2,
 			op->dev % 2 ? " without PASID" : "", op->dev_fails ? " that fails" : "",
 			op->attachment);
+		break;
+	case REPLACE:
+		fprintf(stderr, "attachment@%u%s", op->attachment,
+			op->dev_fails ? " that fails" : "");
 		break;
 	case DETACH:
 		fprintf(stderr, "attachment@%u", op->attachment);
@@ -331,6 +350,7 @@ static bool allowed(const struct bank *b, const struct op *op)
 		return n && !b->ioasid[op->to];
 	case ATTACH:
 		return n && !b->attachment[op->attachment];
+	case REPLACE:
 	case DETACH:
 		return b->attachment[op->attachment];
 	case FREE:
@@ -421,9 +441,14 @@ static void call(const struct op *op, struct result *r)
 		attachment = __ioasid_attach(*ioasid,
 					     (struct device *)&devices[op->dev / 2],
 					     op->dev % 2 ? 0 : ioasid_id(*ioasid),
-					     (struct iommu_domain *)h, &hw_ops,
-					     "fuzz");
+					     (struct iommu_domain *)h, NULL,
+					     &hw_ops, "fuzz");
 		b->attachment[op->attachment] = unless_error(attachment, r);
+		break;
+	case REPLACE:
+		h = op->dev_fails ? &hw_fails : &hw[op->bank][op->attachment];
+		r->ret = ioasid_replace(b->attachment[op->attachment],
+					(struct iommu_domain *)h, NULL);
 		break;
 	case DETACH:
 		ioasid_detach(b->attachment[op->attachment]);

@@ -111,18 +111,6 @@ static struct model_ioasid *next_listed(struct model *m, int set)
 	return best;
 }
 
-static bool attached(const struct model *m, int ioasid, int dev)
-{
-	int i, j;
-
-	for (i = 0; i < BANKS; i++)
-		for (j = 0; j < BANK_ATTACHMENTS; j++)
-			if (m->bank[i].attachment[j] == ioasid + 1 &&
-			    m->bank[i].dev[j] == dev)
-				return true;
-	return false;
-}
-
 static void set_put(struct model_set *s)
 {
 	if (!--s->refs)
@@ -376,16 +364,17 @@ static enum verdict step_attach(struct model *m, int ioasid, const struct op *op
 {
 	struct model_bank *b = &m->bank[op->bank];
 	struct model_ioasid *n = &m->ioasid[ioasid];
+	struct model_set *s = &m->set[n->set];
 	int want = 0;
 
 	if (r->ret == -ENOMEM)
 		return DONE;
-	if (m->set[n->set].mutex)
+	if (s->mutex)
 		return NO;
 	if (n->parked)
 		want = -ESHUTDOWN;
-	else if (attached(m, ioasid, op->dev))
-		want = -EEXIST;
+	else if (s->attachments >= s->quota)
+		want = -EDQUOT;
 	else if (op->dev_fails)
 		want = -EIO;
 	if (r->ret != want)
@@ -394,9 +383,26 @@ static enum verdict step_attach(struct model *m, int ioasid, const struct op *op
 		return DONE;
 	n->refs++;
 	n->attachments++;
+	s->attachments++;
 	b->attachment[op->attachment] = ioasid + 1;
 	b->dev[op->attachment] = op->dev;
 	return DONE;
+}
+
+static enum verdict step_replace(const struct model *m, const struct op *op,
+				 const struct result *r)
+{
+	const struct model_bank *b = &m->bank[op->bank];
+	const struct model_ioasid *n = &m->ioasid[b->attachment[op->attachment] - 1];
+	int want = 0;
+
+	if (m->set[n->set].mutex)
+		return NO;
+	if (n->parked)
+		want = -ESHUTDOWN;
+	else if (op->dev_fails)
+		want = -EIO;
+	return r->ret == want ? DONE : NO;
 }
 
 static enum verdict step_detach(struct model *m, const struct op *op,
@@ -404,9 +410,11 @@ static enum verdict step_detach(struct model *m, const struct op *op,
 {
 	struct model_bank *b = &m->bank[op->bank];
 	int ioasid = b->attachment[op->attachment] - 1;
+	struct model_set *s = &m->set[m->ioasid[ioasid].set];
 
-	if (m->set[m->ioasid[ioasid].set].mutex)
+	if (s->mutex)
 		return NO;
+	s->attachments--;
 	b->attachment[op->attachment] = 0;
 	b->dev[op->attachment] = 0;
 	m->ioasid[ioasid].attachments--;
@@ -467,6 +475,7 @@ static bool allowed(const struct model *m, const struct op *op)
 		return n && !b->ioasid[op->to];
 	case ATTACH:
 		return n && !b->attachment[op->attachment];
+	case REPLACE:
 	case DETACH:
 		return b->attachment[op->attachment];
 	case FREE:
@@ -537,6 +546,8 @@ static enum verdict step(struct model *m, const struct op *op,
 		return step_find(m, op, r, p);
 	case ATTACH:
 		return step_attach(m, ioasid, op, r);
+	case REPLACE:
+		return step_replace(m, op, r);
 	case DETACH:
 		return step_detach(m, op, p);
 	case QUERY:

@@ -22,7 +22,7 @@
 
 enum code {
 	SET_ALLOC, SET_FREE, SET_GET, SET_PUT, SET_JOIN, ALLOC, FREE, DROP, GET,
-	PUT, FIND, ATTACH, DETACH, QUERY, COUNT, LIMIT, RECLAIM,
+	PUT, FIND, ATTACH, REPLACE, DETACH, QUERY, COUNT, LIMIT, RECLAIM,
 	WATCH, CODES
 };
 
@@ -79,7 +79,7 @@ struct model_set {
 	bool freed;
 	bool charged;
 	u8 pending;		/* counts in the quota before it is active */
-	u8 unused;
+	u8 attachments;
 	u32 parks;
 	u32 quota;
 };

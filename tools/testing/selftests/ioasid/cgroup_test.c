@@ -97,6 +97,14 @@ TEST_F(cgroup, capacity_is_the_id_space)
 	EXPECT_EQ((1 << 20) - 1, misc_get(ROOT, "misc.capacity", "ioasid"));
 }
 
+TEST_F(cgroup, info_tells_that_the_cgroup_is_charged)
+{
+	struct ioasid_cmd_info info;
+
+	ASSERT_EQ(0, ioasid_info(self->fd, &info));
+	EXPECT_EQ(IOASID_FEATURE_CGROUP, info.out_features);
+}
+
 TEST_F(cgroup, fourth_ioasid_is_refused_at_a_limit_of_three)
 {
 	int i;
@@ -146,10 +154,10 @@ TEST_F(cgroup, parked_ioasid_is_charged_until_recycled)
 	ASSERT_EQ(0, enter(INNER));
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID, ID + IDS));
-	ASSERT_EQ(0, vfio_open(&dev, ROLE_PASID_A, -1));
-	ASSERT_EQ(0, vfio_attach(dev.device, self->fd, ID, 0));
+	ASSERT_EQ(0, vfio_open(&dev, ROLE_PASID_A, NULL));
+	ASSERT_EQ(0, vfio_attach(&dev, self->fd, ID, 0));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	/* VFIO still holds it */
+	/* iommufd still holds it */
 	EXPECT_EQ(3, current_of(INNER));
 	EXPECT_EQ(-EBUSY, ioasid_alloc(self->fd, ID, ID + IDS));
 	/* The last close recycles the two IOASIDs that nobody holds */

@@ -147,10 +147,9 @@ TEST_F(removed, goes_when_the_user_detaches_and_closes)
 	start(_metadata, &self->user, &variant->state);
 	expect_wait(_metadata, self, &variant->state);
 	queue_stop(&self->user.dev, QUEUE);
-	EXPECT_EQ(0, vfio_detach(self->user.dev.device, ID, variant->state.flags));
+	EXPECT_EQ(0, vfio_detach(&self->user.dev, ID, variant->state.flags));
 	EXPECT_TRUE(still_runs(self->remover));
 	expect_released(_metadata, &self->user, &variant->state);
-	EXPECT_EQ(-ENOENT, vfio_detach(self->user.dev.device, ID, variant->state.flags));
 	vfio_close_device(&self->user.dev);
 	expect_removed(_metadata, self);
 	expect_works_again(_metadata, self, &variant->state);
@@ -177,7 +176,7 @@ TEST_F(removed, can_be_attached_to_another_ioasid_meanwhile)
 	start(_metadata, &self->user, &variant->state);
 	expect_wait(_metadata, self, &variant->state);
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->user.fd, OTHER_ID, OTHER_ID));
-	EXPECT_EQ(0, vfio_attach(self->user.dev.device, self->user.fd, OTHER_ID, flags));
+	EXPECT_EQ(0, vfio_attach(&self->user.dev, self->user.fd, OTHER_ID, flags));
 	EXPECT_EQ(1, attachments_of(self->user.fd, OTHER_ID));
 	vfio_close_device(&self->user.dev);
 	expect_removed(_metadata, self);
@@ -251,7 +250,7 @@ TEST_F(removed, leaves_no_table_behind)
 			__u32 id = ID + i * ENTRIES;
 
 			ASSERT_EQ(id, ioasid_alloc(self->user.fd, id, id));
-			ASSERT_EQ(0, vfio_attach(self->user.dev.device, self->user.fd, id, TAGGED));
+			ASSERT_EQ(0, vfio_attach(&self->user.dev, self->user.fd, id, TAGGED));
 		}
 		EXPECT_LE(pages + TABLES, iommu_pages());
 		vfio_close(&self->user.dev);
@@ -266,8 +265,8 @@ TEST_F(removed, leaves_no_table_behind)
 
 /*
  * A group has one device, whose DMA is under an IOASID, and gets a peer: another
- * function of the same device. New attachments are refused from then on. Those
- * that exist end as ever.
+ * function of the same device. New attachments under IOASIDs are refused from
+ * then on. The attachments that exist end as before.
  */
 FIXTURE(peer) {
 	struct watch watch;
@@ -327,7 +326,7 @@ TEST_F(peer, arrival_changes_nothing_for_the_first_device)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-/* Before anybody has reset the peer, which blocks it as well */
+/* Nothing has reset the peer so far: a reset would block its DMA as well */
 TEST_F(peer, arrival_in_a_blocked_group_is_blocked)
 {
 	const __u64 *entry;
@@ -340,16 +339,16 @@ TEST_F(peer, arrival_in_a_blocked_group_is_blocked)
 	vtd_unmap_entry(entry);
 }
 
-TEST_F(peer, arrival_makes_new_attachments_impossible)
+TEST_F(peer, arrival_makes_new_attachments_under_ioasids_impossible)
 {
 	add_peer(_metadata, self);
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->user.fd, OTHER_ID, OTHER_ID));
 	EXPECT_EQ(-EOPNOTSUPP,
-		  vfio_attach(self->user.dev.device, self->user.fd, OTHER_ID, TAGGED));
-	EXPECT_EQ(-EOPNOTSUPP,
-		  vfio_attach(self->user.dev.device, self->user.fd, OTHER_ID, FLAG_NO_PASID));
+		  vfio_attach(&self->user.dev, self->user.fd, OTHER_ID, TAGGED));
 	queue_stop(&self->user.dev, QUEUE);
-	EXPECT_EQ(0, vfio_detach(self->user.dev.device, ID, variant->state.flags));
+	EXPECT_EQ(0, vfio_detach(&self->user.dev, ID, variant->state.flags));
+	EXPECT_EQ(-EOPNOTSUPP,
+		  vfio_attach(&self->user.dev, self->user.fd, OTHER_ID, FLAG_NO_PASID));
 	expect_released(_metadata, &self->user, &variant->state);
 }
 
@@ -358,45 +357,44 @@ TEST_F(peer, absence_makes_tagged_dma_impossible)
 {
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->user.fd, OTHER_ID, OTHER_ID));
 	EXPECT_EQ(-EOPNOTSUPP,
-		  vfio_attach(self->user.dev.device, self->user.fd, OTHER_ID, TAGGED));
+		  vfio_attach(&self->user.dev, self->user.fd, OTHER_ID, TAGGED));
 	add_peer(_metadata, self);
 	expect_as_before(_metadata, &self->user, &variant->state);
 }
 
-/*
- * If the peer belongs to the user as well, the first device can be removed and come
- * back while the group stays in the container. DMA that was blocked there stays
- * blocked until the group leaves the container.
- */
-TEST_F(peer, presence_keeps_a_returned_device_blocked)
+/* If DMA of one device of a group is blocked, so is that of the other, also when it returns */
+TEST_F(peer, dma_stays_blocked_when_the_peer_returns)
 {
 	struct vfio_dev other = self->user.dev;
+	int i;
 
 	add_peer(_metadata, self);
-	ASSERT_EQ(0, pci_bind_vfio(self->other));
 	memcpy(other.bdf, self->other, sizeof(other.bdf));
-	ASSERT_EQ(0, vfio_open_device(&other));
-	ASSERT_EQ(0, vfio_map_bar(&other));
-	fill(&other, FLAG_NO_PASID);
-	if (!variant->state.parked) {
-		/* A block of one device must hold for its peer */
-		EXPECT_DMA(&other, QUEUE);
-		EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
+	for (i = 0; i < 2; i++) {
+		/* The group is in the blocking domain since the reset: faults are reported */
+		if (i)
+			loud_begin(_metadata, &self->watch, self->other, NULL);
+		ASSERT_EQ(0, pci_bind_vfio(self->other));
+		ASSERT_EQ(0, vfio_open_device(&other));
+		ASSERT_EQ(0, vfio_map_bar(&other));
+		fill(&other, FLAG_NO_PASID);
+		if (!variant->state.parked && !i) {
+			EXPECT_DMA(&other, QUEUE);
+			EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
+			EXPECT_NO_DMA(&other, QUEUE, self->user.page);
+		} else {
+			EXPECT_NO_DMA(&other, QUEUE, self->user.page);
+			EXPECT_EQ(0, queue_good(&other, QUEUE));
+		}
+		vfio_close_device(&other);
+		if (i)
+			EXPECT_LE(1, loud_end(&self->watch));
+		ASSERT_EQ(0, pci_remove(self->other));
+		add_peer(_metadata, self);
 	}
-	EXPECT_NO_DMA(&other, QUEUE, self->user.page);
-	vfio_close_device(&other);
+	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
 	vfio_close_device(&self->user.dev);
 	EXPECT_EQ(0, ioasid_try(ID));
-	ASSERT_EQ(0, pci_remove(self->user.dev.bdf));
-	ASSERT_EQ(0, pci_bring_back(self->user.dev.bdf));
-	/* The group is in the blocking domain since the reset: faults are reported */
-	loud_begin(_metadata, &self->watch, self->user.dev.bdf, NULL);
-	ASSERT_EQ(0, vfio_open_device(&self->user.dev));
-	ASSERT_EQ(0, vfio_map_bar(&self->user.dev));
-	fill(&self->user.dev, FLAG_NO_PASID);
-	EXPECT_NO_DMA(&self->user.dev, QUEUE, self->user.page);
-	EXPECT_EQ(0, queue_good(&self->user.dev, QUEUE));
-	queue_stop(&self->user.dev, QUEUE);
 }
 
 TEST_HARNESS_MAIN

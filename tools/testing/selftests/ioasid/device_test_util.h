@@ -43,8 +43,8 @@ static inline void fill(const struct vfio_dev *dev, __u32 flags)
 /* Open the device @dev->bdf, and map @page for it */
 static inline int open_and_map(struct vfio_dev *dev, void *page)
 {
-	return vfio_open_group(dev) ?: vfio_enter_container(dev, -1) ?: vfio_open_device(dev) ?:
-	       vfio_map_bar(dev) ?: vfio_map(dev->container, page, IOVA, PAGE);
+	return vfio_open_iommufd(dev, NULL) ?: vfio_open_device(dev) ?: vfio_map_bar(dev) ?:
+	       vfio_map(dev, page, IOVA, PAGE);
 }
 
 /* A user, in this process or in a child */
@@ -70,7 +70,7 @@ static inline void start(struct __test_metadata *_metadata, struct user *user,
 	user->fd = ioasid_open();
 	ASSERT_LE(0, user->fd);
 	ASSERT_EQ(ID, ioasid_alloc(user->fd, ID, ID));
-	ASSERT_EQ(0, vfio_attach(user->dev.device, user->fd, ID, state->flags));
+	ASSERT_EQ(0, vfio_attach(&user->dev, user->fd, ID, state->flags));
 	fill(&user->dev, state->flags);
 	ASSERT_EQ(0, queue_wait_good(&user->dev, QUEUE, NR_TRANSFERS));
 	if (state->parked) {

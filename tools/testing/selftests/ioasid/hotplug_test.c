@@ -120,7 +120,7 @@ TEST_F(slot, torn_out_device_is_detached_and_freed_in_any_order)
 		EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
 	}
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
-	EXPECT_EQ(0, vfio_detach(self->user.dev.device, ID, variant->state.flags));
+	EXPECT_EQ(0, vfio_detach(&self->user.dev, ID, variant->state.flags));
 	EXPECT_EQ(0, ioasid_try(ID));
 	vfio_close_device(&self->user.dev);
 	EXPECT_TRUE(wait_for(slot_is_empty(self->user.dev.bdf)));
@@ -146,7 +146,7 @@ TEST_F(slot, torn_out_device_can_still_be_attached)
 	ASSERT_EQ(0, slot_tear_out());
 	ASSERT_TRUE(wait_for(was_requested(self->user.event)));
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->user.fd, OTHER_ID, OTHER_ID));
-	EXPECT_EQ(0, vfio_attach(self->user.dev.device, self->user.fd, OTHER_ID, flags));
+	EXPECT_EQ(0, vfio_attach(&self->user.dev, self->user.fd, OTHER_ID, flags));
 	EXPECT_EQ(0, ioasid_free(self->user.fd, OTHER_ID));
 	EXPECT_EQ(-ENOSPC, ioasid_try(OTHER_ID));
 	vfio_close_device(&self->user.dev);

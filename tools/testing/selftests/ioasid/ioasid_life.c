@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The life of an IOASID as a time line. An owner allocates the IOASID, lets a
- * device do DMA under it, and is killed in the middle of that DMA. Another process
- * still holds the device, closes it, and the id is allocated by the next owner.
- * Once with the device's DMA without PASID, once with DMA that has the id as its
- * PASID.
+ * The life of an IOASID as a time line. Two owners allocate an IOASID and a page
+ * table each, and let one device do DMA under both at once, to the same address.
+ * One owner is killed in the middle of DMA: its DMA ends, and the DMA of the
+ * other owner continues. Another process has the device open, and closes it.
+ * Then the next owner allocates the id. The killed owner has DMA without PASID
+ * the first time, and DMA with the id as PASID the second time.
  *
  * The last lines are for machines:
  *
- *   ok no_pasid: transfers before <n>, transfers after 0, blocked <n>, faults
- *     recorded 0, held while parked by <holder>, id <id> reused
+ *   ok no_pasid: transfers before <n>, transfers after 0, blocked <n>, other owner's
+ *     transfers meanwhile <n>, failed 0, faults recorded 0, held while parked by
+ *     <holder>, id <id> reused
  *   ok tagged: ...
  *
  * each on one line, or "not ok no_pasid: <why>". -t adds KTAP around them.
@@ -33,10 +35,12 @@
 
 #define IOVA		0x10000000ULL
 #define QUEUE		0
+#define OTHER_QUEUE	1
 /* Time between two transfers of the queue */
 #define PERIOD_US	100
 #define PATTERN		0x01d0000000000000ULL
 #define NEXT_PATTERN	0x02e0000000000000ULL
+#define OTHER_PATTERN	0x03f0000000000000ULL
 
 /* DMA that works does so many transfers, of blocked DMA so many are refused */
 #define NR_TRANSFERS	1000
@@ -63,11 +67,13 @@ struct life {
 	__u64 first_fail_good;
 	__u64 first_fail_addr;
 
+	__u64 other_good;	/* the other owner's, since the holder started */
+	__u64 other_failed;
 	__u64 next_good;	/* the next owner's transfers */
 };
 
 /* This process's children, 0: not running */
-static int owner, holder;
+static int owner, other_owner, holder;
 
 static __u64 birth;
 
@@ -154,22 +160,23 @@ static int count_faults(struct life *life, int kmsg)
 	return faults;
 }
 
-/* A device that does DMA to @page under the IOASID */
-static int begin_dma(struct life *life, struct vfio_dev *dev, int fd, void *page, __u64 pattern)
+/* Let the device do DMA to @page, by a new page table, under the IOASID @id of @fd */
+static int begin_dma(struct life *life, const struct vfio_dev *dev, unsigned int queue, int fd,
+		     __u32 id, __u32 flags, void *page, __u64 pattern)
 {
+	__u32 ioas, hwpt;
 	int ret;
 
-	ret = vfio_open(dev, ROLE_PASID_A, -1);
+	ret = ioas_new(dev->iommufd, &ioas) ?: ioas_map(dev->iommufd, ioas, page, IOVA, PAGE) ?:
+	      hwpt_new(dev, ioas, &hwpt);
 	if (ret)
-		return fail_once(life, "the device cannot be opened: %s", strerror(-ret));
-	ret = vfio_map(dev->container, page, IOVA, PAGE);
-	if (ret)
-		return fail_once(life, "memory cannot be mapped: %s", strerror(-ret));
-	ret = vfio_attach(dev->device, fd, life->id, life->flags);
+		return fail_once(life, "there is no page table: %s", strerror(-ret));
+	ret = vfio_attach_pt(dev->device, VFIO_DEVICE_ATTACH_IOASID, pasid_of(flags, id), hwpt,
+			     fd, id);
 	if (ret)
 		return fail_once(life, "the device cannot be attached: %s", strerror(-ret));
-	queue_fill_repeat(dev, QUEUE, pasid_of(life->flags, life->id), IOVA, pattern, PERIOD_US);
-	ret = queue_wait_good(dev, QUEUE, NR_TRANSFERS);
+	queue_fill_repeat(dev, queue, pasid_of(flags, id), IOVA, pattern, PERIOD_US);
+	ret = queue_wait_good(dev, queue, NR_TRANSFERS);
 	if (ret)
 		return fail_once(life, "DMA does not work: %s", strerror(-ret));
 	if (!is_filled(page, pattern))
@@ -177,11 +184,16 @@ static int begin_dma(struct life *life, struct vfio_dev *dev, int fd, void *page
 	return 0;
 }
 
-/* The owner: killed before it closes anything */
-static int owner_main(struct life *life, void *page, int sock)
+static const char *name_of(__u32 flags)
 {
-	struct vfio_dev dev;
-	int fd, id, fds[3];
+	return flags & FLAG_NO_PASID ? "DMA without PASID" : "DMA with the id as PASID";
+}
+
+/* An owner. It closes the device when its DMA runs, keeps the IOASID, and is killed */
+static int owner_main(struct life *life, const char *who, struct vfio_dev *dev,
+		      unsigned int queue, __u32 flags, void *page, __u64 pattern, int sock)
+{
+	int fd, id;
 
 	fd = ioasid_open();
 	if (fd < 0)
@@ -189,19 +201,17 @@ static int owner_main(struct life *life, void *page, int sock)
 	id = ioasid_alloc(fd, 1, (1 << 20) - 1);
 	if (id < 0)
 		return fail_once(life, "no IOASID: %s", strerror(-id));
-	life->id = id;
-	say("owner", "pid %d opens " IOASID_PATH " and allocates IOASID %d", getpid(), id);
-	if (begin_dma(life, &dev, fd, page, PATTERN))
+	say(who, "pid %d opens " IOASID_PATH " and allocates IOASID %d", getpid(), id);
+	if (begin_dma(life, dev, queue, fd, id, flags, page, pattern))
 		return -1;
-	say("owner", "opens %s with VFIO, maps a page at %#llx, attaches %s DMA to IOASID %d",
-	    dev.bdf, IOVA, life->kind, id);
-	say("device", "fills the page again and again: %llu good transfers, %llu failed",
-	    queue_good(&dev, QUEUE), queue_failed(&dev, QUEUE));
-	fds[0] = dev.device;
-	fds[1] = dev.group;
-	fds[2] = dev.container;
-	if (send_fds(sock, fds, 3))
-		return fail_once(life, "files cannot be passed on");
+	say(who, "maps a page at %#llx, attaches %s", IOVA, name_of(flags));
+	say("device", "fills that page again and again: %llu good transfers, %llu failed",
+	    queue_good(dev, queue), queue_failed(dev, queue));
+	if (queue == QUEUE)
+		life->id = id;
+	vfio_close(dev);
+	if (send_byte(sock))
+		return -1;
 	pause();
 	return fail_once(life, "the owner survived");
 }
@@ -226,22 +236,17 @@ static __s64 clock_ahead(const struct vfio_dev *dev)
 }
 
 /* The holder: goes one step further at each byte from @sock */
-static int holder_main(struct life *life, void *page, int files, int sock)
+static int holder_main(struct life *life, struct vfio_dev *holder_dev, void *page, int sock)
 {
-	struct vfio_dev dev = VFIO_DEV_CLOSED;
+	struct vfio_dev dev = *holder_dev;
+	__u64 other_good, other_failed;
 	struct still still;
 	__s64 ahead;
-	int fds[3], ret;
+	int ret;
 
-	if (recv_fds(files, fds, 3))
-		return fail_once(life, "the owner passed no files on");
-	dev.device = fds[0];
-	dev.group = fds[1];
-	dev.container = fds[2];
-	ret = vfio_map_bar(&dev);
-	if (ret)
-		return fail_once(life, "the holder cannot map the device: %s", strerror(-ret));
-	say("holder", "pid %d has got the device's, group's and container's files", getpid());
+	say("holder", "pid %d has the device, %s", getpid(), dev.bdf);
+	other_good = queue_good(&dev, OTHER_QUEUE);
+	other_failed = queue_failed(&dev, OTHER_QUEUE);
 
 	ahead = clock_ahead(&dev);
 	if (queue_wait_good(&dev, QUEUE, NR_TRANSFERS))
@@ -268,13 +273,20 @@ static int holder_main(struct life *life, void *page, int files, int sock)
 		return fail_once(life, "the device does not try any more");
 	if (life->first_fail_good != life->good_at_death)
 		return fail_once(life, "a transfer was refused before the last good one");
+	if (queue_wait_good(&dev, OTHER_QUEUE, NR_TRANSFERS))
+		return fail_once(life, "the other owner's DMA does not go on");
+	life->other_good = queue_good(&dev, OTHER_QUEUE) - other_good;
+	life->other_failed = queue_failed(&dev, OTHER_QUEUE) - other_failed;
+	if (life->other_failed)
+		return fail_once(life, "%llu transfers of the other owner were lost",
+				 life->other_failed);
 	if (send_byte(sock) || wait_byte(sock))
 		return -1;
 
 	/* The parent has looked at the parked IOASID */
 	life->blocked = queue_failed(&dev, QUEUE);
 	vfio_close(&dev);
-	say("holder", "closes the device, which still tries, the group and the container");
+	say("holder", "closes the device, which still tries");
 	return send_byte(sock);
 }
 
@@ -290,11 +302,14 @@ static int next_owner_main(struct life *life, void *page)
 	if (ret < 0)
 		return fail_once(life, "id %u is not recycled: %s", life->id, strerror(-ret));
 	say("next owner", "pid %d allocates IOASID %u", getpid(), life->id);
-	if (begin_dma(life, &dev, fd, page, NEXT_PATTERN))
+	ret = vfio_open(&dev, ROLE_PASID_A, NULL);
+	if (ret)
+		return fail_once(life, "the device cannot be opened: %s", strerror(-ret));
+	if (begin_dma(life, &dev, QUEUE, fd, life->id, life->flags, page, NEXT_PATTERN))
 		return -1;
 	life->next_good = queue_good(&dev, QUEUE);
-	say("next owner", "attaches %s DMA of the device, another page is at %#llx now",
-	    life->kind, IOVA);
+	say("next owner", "opens the device, maps another page at %#llx, attaches %s", IOVA,
+	    name_of(life->flags));
 	say("device", "fills that one: %llu good transfers, %llu failed", life->next_good,
 	    queue_failed(&dev, QUEUE));
 	close(fd);
@@ -325,7 +340,8 @@ static int check_parked(struct life *life, int before)
 		return fail_once(life, "debugfs does not name the holder: %s", line);
 	snprintf(life->holders, sizeof(life->holders), "%s",
 		 holders + sizeof(attachments) - 1);
-	if (ioasid_count(NULL) != before + 1)
+	/* The parked IOASID, and that of the other owner */
+	if (ioasid_count(NULL) != before + 2)
 		return fail_once(life, "debugfs lists other IOASIDs too");
 	return 0;
 }
@@ -340,37 +356,50 @@ static void end_process(int *pid)
 /* Runs the processes of one life. Returns how many faults were recorded, or -1. */
 static int run_life(struct life *life, int kmsg)
 {
-	int files[2], holder_sock[2], next, before, faults, ret;
-	unsigned char *page, *next_page, last[PAGE];
+	int owner_sock[2], other_sock[2], holder_sock[2], next, before, faults, ret;
+	unsigned char *page, *other_page, *next_page, last[PAGE];
 	__u64 killed, dead;
+	struct vfio_dev dev;
 
 	before = ioasid_count(NULL);
 	if (before < 0)
 		return fail_once(life, "debugfs has no list: %s", strerror(-before));
 	page = page_new();
+	other_page = page_new();
 	next_page = page_new();
-	if (!page || !next_page || socketpair(AF_UNIX, SOCK_STREAM, 0, files) ||
+	if (!page || !other_page || !next_page ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, owner_sock) ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, other_sock) ||
 	    socketpair(AF_UNIX, SOCK_STREAM, 0, holder_sock))
 		return fail_once(life, "no memory or sockets: %s", strerror(errno));
+	ret = vfio_open(&dev, ROLE_PASID_A, NULL);
+	if (ret)
+		return fail_once(life, "the device cannot be opened: %s", strerror(-ret));
 
+	owner = fork_child();
+	if (!owner)
+		_exit(owner_main(life, "owner", &dev, QUEUE, life->flags, page, PATTERN,
+				 owner_sock[0]) ? 1 : 0);
+	close(owner_sock[0]);
+	if (owner < 0 || wait_byte(owner_sock[1]))
+		return fail_once(life, "the owner died");
+	other_owner = fork_child();
+	if (!other_owner)
+		_exit(owner_main(life, "other", &dev, OTHER_QUEUE, TAGGED, other_page,
+				 OTHER_PATTERN, other_sock[0]) ? 1 : 0);
+	close(other_sock[0]);
+	if (other_owner < 0 || wait_byte(other_sock[1]))
+		return fail_once(life, "the other owner died");
 	holder = fork_child();
 	if (!holder) {
 		/* So that a read ends when the other side dies */
-		close(files[1]);
 		close(holder_sock[1]);
-		_exit(holder_main(life, page, files[0], holder_sock[0]) ? 1 : 0);
+		_exit(holder_main(life, &dev, page, holder_sock[0]) ? 1 : 0);
 	}
-	owner = fork_child();
-	if (!owner) {
-		close(files[0]);
-		close(holder_sock[0]);
-		close(holder_sock[1]);
-		_exit(owner_main(life, page, files[1]) ? 1 : 0);
-	}
-	close(files[0]);
-	close(files[1]);
 	close(holder_sock[0]);
-	if (holder < 0 || owner < 0)
+	/* From here on, only the holder has the device */
+	vfio_close(&dev);
+	if (holder < 0)
 		return fail_once(life, "no processes: %s", strerror(errno));
 
 	if (wait_byte(holder_sock[1]))
@@ -393,6 +422,10 @@ static int run_life(struct life *life, int kmsg)
 	if (memcmp(last, page, PAGE) || word_of(page) != PATTERN + life->good_at_death - 1)
 		return fail_once(life, "memory is not as the last good transfer left it");
 	say("memory", "is as the last good transfer left it: %#llx", word_of(page));
+	say("other", "has had %llu transfers meanwhile, %llu lost", life->other_good,
+	    life->other_failed);
+	if (!is_filled(other_page, OTHER_PATTERN))
+		return fail_once(life, "the other owner's DMA went elsewhere");
 	faults = count_faults(life, kmsg);
 	if (faults < 0)
 		return faults;
@@ -403,8 +436,9 @@ static int run_life(struct life *life, int kmsg)
 	if (send_byte(holder_sock[1]) || wait_byte(holder_sock[1]))
 		return fail_once(life, "the holder died");
 	end_process(&holder);
-	if (ioasid_count(NULL) != before)
+	if (ioasid_count(NULL) != before + 1)
 		return fail_once(life, "the IOASID is still there");
+	end_process(&other_owner);
 	say("debugfs", "does not list IOASID %u any more", life->id);
 
 	next = fork_child();
@@ -425,8 +459,11 @@ static int run_life(struct life *life, int kmsg)
 	if (ret < 0)
 		return ret;
 	faults += ret;
+	close(owner_sock[1]);
+	close(other_sock[1]);
 	close(holder_sock[1]);
 	munmap(page, PAGE);
+	munmap(other_page, PAGE);
 	munmap(next_page, PAGE);
 	return faults;
 }
@@ -449,6 +486,7 @@ static bool report_life(const char *kind, __u32 flags, char *result, size_t size
 	else
 		faults = run_life(life, kmsg);
 	end_process(&owner);
+	end_process(&other_owner);
 	end_process(&holder);
 	if (faults > 0)
 		fail_once(life, "%d faults were recorded", faults);
@@ -464,8 +502,9 @@ static bool report_life(const char *kind, __u32 flags, char *result, size_t size
 	nr = snprintf(result, size, "ok %s: transfers before %llu, transfers after %llu, ", kind,
 		      life->good_at_death, life->good_after);
 	snprintf(result + nr, size - nr,
-		 "blocked %llu, faults recorded %d, held while parked by <%s>, id %u reused",
-		 life->blocked, faults, life->holders, life->id);
+		 "blocked %llu, other owner's transfers meanwhile %llu, failed %llu, faults recorded %d, held while parked by <%s>, id %u reused",
+		 life->blocked, life->other_good, life->other_failed, faults, life->holders,
+		 life->id);
 	return true;
 }
 

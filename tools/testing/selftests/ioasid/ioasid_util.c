@@ -85,6 +85,13 @@ int ioasid_query(int fd, __u32 id, struct ioasid_cmd_query *query)
 	return do_ioctl(fd, IOASID_QUERY, query);
 }
 
+int ioasid_reader(int fd)
+{
+	struct ioasid_cmd_reader cmd = { .size = sizeof(cmd) };
+
+	return do_ioctl(fd, IOASID_READER, &cmd) ?: cmd.out_fd;
+}
+
 int pasid_bits_of(int fd)
 {
 	struct ioasid_cmd_info info;

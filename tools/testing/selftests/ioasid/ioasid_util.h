@@ -43,6 +43,7 @@ int ioasid_info(int fd, struct ioasid_cmd_info *info);
 int ioasid_alloc(int fd, __u32 min, __u32 max);
 int ioasid_free(int fd, __u32 id);
 int ioasid_query(int fd, __u32 id, struct ioasid_cmd_query *query);
+int ioasid_reader(int fd);
 
 /* What INFO says of a set */
 int pasid_bits_of(int fd);
@@ -55,8 +56,6 @@ int attachments_of(int fd, __u32 id);
 
 /* The quota of sets that are opened from now on */
 #define PARAM_QUOTA	"/sys/module/ioasid_user/parameters/quota"
-/* How many attachments a VFIO group may have */
-#define PARAM_LIMIT	"/sys/module/vfio/parameters/ioasid_limit"
 
 int param_get(const char *path);
 int param_set(const char *path, unsigned int value);

@@ -547,17 +547,18 @@ TEST_F(kvm, open_vfio_device_keeps_the_ioasids_of_the_vm)
 	int kvm_vfio;
 
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, dev.bdf));
-	ASSERT_EQ(0, vfio_open_group(&dev));
-	ASSERT_EQ(0, vfio_enter_container(&dev, -1));
-	kvm_vfio = vfio_set_vm(&self->vm, dev.group);
+	ASSERT_EQ(0, vfio_open_iommufd(&dev, NULL));
+	dev.device = vfio_open_cdev(dev.bdf);
+	ASSERT_LE(0, dev.device);
+	kvm_vfio = vfio_set_vm(&self->vm, dev.device);
 	ASSERT_LE(0, kvm_vfio);
-	/* The first open takes the reference */
-	ASSERT_EQ(0, vfio_open_device(&dev));
+	/* The bind takes the reference */
+	ASSERT_EQ(0, vfio_bind(&dev));
 
 	/* The VM holds both, the device only OTHER_ID */
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, OTHER_ID, OTHER_GUEST));
-	ASSERT_EQ(0, vfio_attach(dev.device, self->fd, OTHER_ID, 0));
+	ASSERT_EQ(0, vfio_attach(&dev, self->fd, OTHER_ID, 0));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	ASSERT_EQ(0, ioasid_free(self->fd, OTHER_ID));
 	close(kvm_vfio);
@@ -576,33 +577,37 @@ TEST_F(kvm, open_vfio_device_keeps_the_ioasids_of_the_vm)
 	vfio_close(&dev);
 }
 
-TEST_F(kvm, vfio_device_with_iommufd_keeps_the_ioasids_of_the_vm)
+/* With VFIO's group interface, where the device cannot be under an IOASID */
+TEST_F(kvm, open_vfio_group_keeps_the_ioasids_of_the_vm)
 {
-	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
+	int group, container, device, kvm_vfio;
 	char bdf[BDF_SIZE];
-	int cdev, kvm_vfio;
 
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, bdf));
-	cdev = vfio_open_cdev(bdf);
-	ASSERT_LE(0, cdev);
-	bind.iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, bind.iommufd);
-	kvm_vfio = vfio_set_vm(&self->vm, cdev);
+	group = vfio_open_group(bdf);
+	ASSERT_LE(0, group);
+	container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, container);
+	ASSERT_EQ(0, do_ioctl(group, VFIO_GROUP_SET_CONTAINER, &container));
+	ASSERT_EQ(0, do_ioctl(container, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU));
+	kvm_vfio = vfio_set_vm(&self->vm, group);
 	ASSERT_LE(0, kvm_vfio);
-	ASSERT_EQ(0, do_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind));
+	/* The first open takes the reference */
+	device = do_ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf);
+	ASSERT_LE(0, device);
 
 	ASSERT_EQ(0, vm_ioasid_add(self->vm.dev, self->fd, ID, GUEST));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	/* KVM's device holds the file of the VFIO device */
 	close(kvm_vfio);
 	vm_close(&self->vm);
 	EXPECT_TRUE(line_has(ID, " parked refs 1 attachments 0 "));
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
 
-	ASSERT_EQ(0, close(cdev));
+	close(device);
 	EXPECT_EQ(-ENOENT, state_of(self->fd, ID));
 	EXPECT_EQ(0, ioasid_try(ID));
-	close(bind.iommufd);
+	close(group);
+	close(container);
 }
 
 /* Files in other processes */

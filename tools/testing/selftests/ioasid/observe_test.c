@@ -75,10 +75,10 @@ TEST_F(observe, fdinfo_counts_the_ioasids_of_the_file)
 	EXPECT_EQ(param_get(PARAM_QUOTA), fd_field(self->fd, "ioasid-quota"));
 	EXPECT_EQ(0, fd_field(self->fd, "ioasid-active"));
 
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 	ASSERT_EQ(ID + 1, ioasid_alloc(self->fd, ID + 1, ID + 1));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, 0));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(1, fd_field(self->fd, "ioasid-active"));
 	EXPECT_EQ(1, fd_field(self->fd, "ioasid-parked"));
@@ -101,9 +101,9 @@ TEST_F(observe, debugfs_lists_a_set_until_the_last_recycle)
 		TH_LOG("%s", line);
 	}
 
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, 0));
 	close(self->fd);
 	self->fd = -1;
 	ASSERT_TRUE(set_line(set, line, sizeof(line)));
@@ -118,14 +118,14 @@ TEST_F(observe, debugfs_lists_a_set_until_the_last_recycle)
 
 TEST_F(observe, debugfs_names_the_holder_of_a_parked_ioasid)
 {
-	char line[512], owner[64], vfio[96];
+	char line[512], owner[64], holder[96];
 
 	snprintf(owner, sizeof(owner), " held by owner (observe_test/%d)", getpid());
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
-	snprintf(vfio, sizeof(vfio), "vfio (observe_test/%d, %s)", getpid(), self->dev.bdf);
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
+	snprintf(holder, sizeof(holder), "iommufd (observe_test/%d, %s)", getpid(), self->dev.bdf);
 
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, 0));
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
 	EXPECT_NE(NULL, strstr(line, " active refs 2 attachments 1 ")) {
 		TH_LOG("%s", line);
@@ -133,18 +133,18 @@ TEST_F(observe, debugfs_names_the_holder_of_a_parked_ioasid)
 	EXPECT_NE(NULL, strstr(line, owner)) {
 		TH_LOG("%s", line);
 	}
-	EXPECT_NE(NULL, strstr(line, vfio));
+	EXPECT_NE(NULL, strstr(line, holder));
 	EXPECT_EQ(NULL, strstr(line, " ms"));
 
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
 	TH_LOG("%s", line);
 	EXPECT_NE(NULL, strstr(line, " parked refs 1 attachments 1 "));
-	EXPECT_NE(NULL, strstr(line, " ms held by vfio (observe_test/"));
-	EXPECT_NE(NULL, strstr(line, vfio));
+	EXPECT_NE(NULL, strstr(line, " ms held by iommufd (observe_test/"));
+	EXPECT_NE(NULL, strstr(line, holder));
 	EXPECT_EQ(NULL, strstr(line, "owner"));
 
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, 0));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, 0));
 	EXPECT_EQ(-ENOENT, ioasid_line(ID, line, sizeof(line)));
 }
 
@@ -181,11 +181,11 @@ TEST_F(observe, debugfs_of_vtd_shows_a_parked_ioasid_as_blocked)
 {
 	char path[128], line[512], text[8192];
 
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 	/* A detach of a parked attachment leaves the entry quiet until the next attach */
 	EXPECT_TRUE(!vtd_entry(line, sizeof(line)) || strstr(line, "\tblocked\n"));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, 0));
 	ASSERT_TRUE(vtd_entry(line, sizeof(line)));
 	EXPECT_EQ(NULL, strstr(line, "blocked"));
 	snprintf(path, sizeof(path), VTD "%s/%x/domain_translation_struct", self->dev.bdf, ID);
@@ -199,7 +199,7 @@ TEST_F(observe, debugfs_of_vtd_shows_a_parked_ioasid_as_blocked)
 	ASSERT_EQ(0, read_file(path, text, sizeof(text)));
 	EXPECT_NE(NULL, strstr(text, " blocked\n"));
 
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, 0));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, 0));
 	ASSERT_TRUE(vtd_entry(line, sizeof(line)));
 	EXPECT_NE(NULL, strstr(line, "\tblocked\n"));
 }
@@ -208,12 +208,12 @@ TEST_F(observe, debugfs_of_vtd_shows_a_parked_ioasid_as_blocked)
 static const char *const life[] = {
 	"ioasid_alloc: id=" STR(ID) " set=%lld active refs=1 attachments=0",
 	"ioasid_get: id=" STR(ID) " set=%lld active",
-	"ioasid_attach: id=" STR(ID) " set=%lld active dev=%s kind=tagged holder=vfio",
+	"ioasid_attach: id=" STR(ID) " set=%lld active dev=%s pasid=" STR(ID) " holder=iommufd",
 	"ioasid_free: id=" STR(ID) " set=%lld active refs=3 attachments=1",
 	"ioasid_park: id=" STR(ID) " set=%lld parked refs=3 attachments=1",
 	"ioasid_put: id=" STR(ID) " set=%lld parked refs=3",
 	"ioasid_put: id=" STR(ID) " set=%lld parked refs=2",
-	"ioasid_detach: id=" STR(ID) " set=%lld parked dev=%s kind=tagged holder=vfio",
+	"ioasid_detach: id=" STR(ID) " set=%lld parked dev=%s pasid=" STR(ID) " holder=iommufd",
 	"ioasid_put: id=" STR(ID) " set=%lld parked refs=1 attachments=0",
 	"ioasid_recycle: id=" STR(ID) " set=%lld parked refs=0 attachments=0",
 };
@@ -225,7 +225,7 @@ TEST_F(observe, tracepoints_follow_the_life_of_an_ioasid)
 	char want[160], *at = text;
 	unsigned int i;
 
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
 	rmdir(TRACE);
 	ASSERT_EQ(0, mkdir(TRACE, 0700));
 	/* A clock that orders events on different CPUs */
@@ -234,9 +234,9 @@ TEST_F(observe, tracepoints_follow_the_life_of_an_ioasid)
 	ASSERT_EQ(0, write_file(TRACE "/events/ioasid/enable", "1"));
 
 	EXPECT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
-	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, 0));
+	EXPECT_EQ(0, vfio_attach(&self->dev, self->fd, ID, 0));
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
-	EXPECT_EQ(0, vfio_detach(self->dev.device, ID, 0));
+	EXPECT_EQ(0, vfio_detach(&self->dev, ID, 0));
 
 	EXPECT_EQ(0, write_file(TRACE "/events/ioasid/enable", "0"));
 	EXPECT_EQ(0, read_file(TRACE "/trace", text, sizeof(text)));

@@ -142,7 +142,7 @@ FIXTURE_SETUP(unmap)
 	int i;
 
 	ASSERT_EQ(0, watch_begin(&self->watch));
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
 	ASSERT_EQ(1, machine_has_ats(self->dev.bdf));
 	self->pages = memory_new(NR_PAGES);
 	ASSERT_NE(NULL, self->pages);
@@ -153,9 +153,9 @@ FIXTURE_SETUP(unmap)
 
 	for (i = 0; i < NR_SPACES; i++) {
 		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID + i, ID + i));
-		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID + i,
+		ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID + i,
 					 space_pasid(i) == NO_PASID ? FLAG_NO_PASID : TAGGED));
-		ASSERT_EQ(0, vfio_map(self->dev.container, self->kept + i * PAGE, kept_iova(i),
+		ASSERT_EQ(0, vfio_map(&self->dev, self->kept + i * PAGE, kept_iova(i),
 				      PAGE));
 		queue_fill_loop(&self->dev, KEPT(i), space_pasid(i), kept_iova(i), PATTERN,
 				LOOP_PERIOD_US, variant->ctrl);
@@ -209,9 +209,9 @@ TEST_F(unmap, ends_dma_of_all_ioasids_before_returning)
 	int round;
 
 	for (round = 0; round < 10; round++) {
-		ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
+		ASSERT_EQ(0, vfio_map(&self->dev, self->pages, IOVA, PAGE));
 		start_victims(_metadata, self, variant, 0);
-		ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+		ASSERT_EQ(0, vfio_unmap(&self->dev, IOVA, PAGE));
 		ASSERT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES, self->pages)) {
 			TH_LOG("in round %d", round);
 		}
@@ -239,10 +239,10 @@ TEST_F(unmap, ends_dma_to_the_ends_of_any_range)
 		for (end = 0; end < 2; end++) {
 			unsigned int page = ranges[i].first + (end ? ranges[i].nr - 1 : 0);
 
-			ASSERT_EQ(0, vfio_map(self->dev.container,
+			ASSERT_EQ(0, vfio_map(&self->dev,
 					      self->pages + ranges[i].first * PAGE, iova, size));
 			start_victims(_metadata, self, variant, page);
-			ASSERT_EQ(0, vfio_unmap(self->dev.container, iova, size));
+			ASSERT_EQ(0, vfio_unmap(&self->dev, iova, size));
 			ASSERT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES,
 						       self->pages + page * PAGE)) {
 				TH_LOG("page %u of %u pages from %u", page, ranges[i].nr,
@@ -261,18 +261,18 @@ TEST_F(unmap, ends_dma_of_the_remaining_ioasids)
 
 	for (id = first; id < first + 4; id++) {
 		ASSERT_EQ(id, ioasid_alloc(self->fd, id, id));
-		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, id, TAGGED));
+		ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, id, TAGGED));
 	}
-	ASSERT_EQ(0, vfio_detach(self->dev.device, first, TAGGED));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, first + 3, TAGGED));
+	ASSERT_EQ(0, vfio_detach(&self->dev, first, TAGGED));
+	ASSERT_EQ(0, vfio_detach(&self->dev, first + 3, TAGGED));
 	ASSERT_EQ(0, ioasid_free(self->fd, first + 1));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->pages, IOVA, PAGE));
 	start_victims(_metadata, self, variant, 0);
-	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_unmap(&self->dev, IOVA, PAGE));
 	EXPECT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES, self->pages));
 }
 
-/* Both in one container, the second with another IOASID, and without PASID */
+/* Both devices use one page table. The second has another IOASID, and DMA without PASID. */
 TEST_F(unmap, ends_dma_of_two_devices_before_returning)
 {
 	const __u32 id = ID + NR_SPACES;
@@ -280,12 +280,13 @@ TEST_F(unmap, ends_dma_of_two_devices_before_returning)
 	struct vfio_dev other;
 	int i;
 
-	ASSERT_EQ(0, vfio_open(&other, ROLE_PASID_B, dup(self->dev.container)));
+	ASSERT_EQ(0, vfio_open(&other, ROLE_PASID_B, &self->dev));
 	ASSERT_EQ(id, ioasid_alloc(self->fd, id, id));
-	ASSERT_EQ(0, vfio_attach(other.device, self->fd, id, TAGGED));
+	ASSERT_EQ(0, vfio_attach(&other, self->fd, id, TAGGED));
+	ASSERT_EQ(0, vfio_attach_no_ioasid(&other));
 	if (self->watch.loud)
 		loud_begin(_metadata, &self->watch, self->dev.bdf, other.bdf);
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->pages, IOVA, PAGE));
 	start_victims(_metadata, self, variant, 0);
 	for (i = 0; i < 2; i++) {
 		queue_fill_loop(&other, i, i ? NO_PASID : id, IOVA, PATTERN, LOOP_PERIOD_US,
@@ -293,7 +294,7 @@ TEST_F(unmap, ends_dma_of_two_devices_before_returning)
 		ASSERT_EQ(0, queue_wait_good(&other, i, NR_TRANSFERS));
 		ASSERT_TRUE(does_as_told(&other, i, variant->ctrl));
 	}
-	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_unmap(&self->dev, IOVA, PAGE));
 	for (i = 0; i < 2; i++)
 		still_take(&still[i], &other, i, self->pages);
 	EXPECT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES, self->pages));
@@ -349,7 +350,7 @@ TEST_F(unmap, of_a_huge_page_ends_dma_to_both_ends)
 
 	ASSERT_NE(NULL, huge);
 	for (page = 0; page < 512; page += 511) {
-		ASSERT_EQ(0, vfio_map(self->dev.container, huge, IOVA, HUGE_SIZE));
+		ASSERT_EQ(0, vfio_map(&self->dev, huge, IOVA, HUGE_SIZE));
 		for (i = 0; i < NR_SPACES; i++) {
 			queue_fill_loop(&self->dev, VICTIM(i), space_pasid(i), IOVA + page * PAGE,
 					PATTERN, LOOP_PERIOD_US, variant->ctrl);
@@ -360,7 +361,7 @@ TEST_F(unmap, of_a_huge_page_ends_dma_to_both_ends)
 		/* A single entry of the page table */
 		ASSERT_TRUE(is_mapped(&self->dev, IOVA));
 		ASSERT_FALSE(is_mapped(&self->dev, IOVA + PAGE));
-		ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, HUGE_SIZE));
+		ASSERT_EQ(0, vfio_unmap(&self->dev, IOVA, HUGE_SIZE));
 		EXPECT_EQ(0, stays_unreachable(&self->dev, VICTIM(0), NR_SPACES,
 					       huge + page * PAGE)) {
 			TH_LOG("page %u", page);
@@ -376,14 +377,14 @@ TEST_F(unmap, of_a_page_leaves_the_neighbours_alone)
 	int i;
 
 	for (i = 0; i < NR_SPACES; i++)
-		ASSERT_EQ(0, vfio_map(self->dev.container, self->pages + i * PAGE,
+		ASSERT_EQ(0, vfio_map(&self->dev, self->pages + i * PAGE,
 				      IOVA + i * PAGE, PAGE));
 	for (i = 0; i < NR_SPACES; i++) {
 		queue_fill_loop(&self->dev, VICTIM(i), space_pasid(i), IOVA + i * PAGE, PATTERN,
 				LOOP_PERIOD_US, variant->ctrl);
 		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), NR_TRANSFERS));
 	}
-	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA + PAGE, PAGE));
+	ASSERT_EQ(0, vfio_unmap(&self->dev, IOVA + PAGE, PAGE));
 	still_take(&still, &self->dev, VICTIM(1), self->pages + PAGE);
 	overwrite(&still, self->pages + PAGE);
 	for (i = 0; i < NR_SPACES; i++) {
@@ -402,8 +403,8 @@ TEST_F(unmap, ends_reads_before_returning)
 	struct still still[NR_SPACES];
 	int i;
 
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages + PAGE, COPY_IOVA,
+	ASSERT_EQ(0, vfio_map(&self->dev, self->pages, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->pages + PAGE, COPY_IOVA,
 			      NR_SPACES * PAGE));
 	memset(self->pages, 0x33, PAGE);
 	for (i = 0; i < NR_SPACES; i++) {
@@ -412,7 +413,7 @@ TEST_F(unmap, ends_reads_before_returning)
 		ASSERT_EQ(0, queue_wait_good(&self->dev, VICTIM(i), NR_TRANSFERS));
 		ASSERT_EQ(0, memcmp(self->pages + (i + 1) * PAGE, self->pages, PAGE));
 	}
-	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_unmap(&self->dev, IOVA, PAGE));
 	for (i = 0; i < NR_SPACES; i++)
 		still_take(&still[i], &self->dev, VICTIM(i), self->pages + (i + 1) * PAGE);
 	memset(self->pages, CPU_BYTE, PAGE);
@@ -427,12 +428,12 @@ TEST_F(unmap, and_map_lead_to_the_new_page)
 {
 	int i;
 
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->pages, IOVA, PAGE));
 	start_victims(_metadata, self, variant, 0);
-	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_unmap(&self->dev, IOVA, PAGE));
 	memset(self->pages, CPU_BYTE, PAGE);
 	__sync_synchronize();
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages + PAGE, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->pages + PAGE, IOVA, PAGE));
 	for (i = 0; i < NR_SPACES; i++) {
 		__u64 good = queue_good(&self->dev, VICTIM(i));
 
@@ -458,11 +459,11 @@ FIXTURE_SETUP(devtlb)
 {
 	ASSERT_EQ(0, watch_begin(&self->watch));
 	self->other_dev = (struct vfio_dev)VFIO_DEV_CLOSED;
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
 	ASSERT_EQ(1, machine_has_ats(self->dev.bdf));
 	self->pages = memory_new(2 * PASID_TEST_NR_QUEUES);
 	ASSERT_NE(NULL, self->pages);
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->pages, IOVA,
+	ASSERT_EQ(0, vfio_map(&self->dev, self->pages, IOVA,
 			      2 * PASID_TEST_NR_QUEUES * PAGE));
 	self->fd = ioasid_open();
 	ASSERT_LE(0, self->fd);
@@ -503,7 +504,7 @@ static void attach(struct __test_metadata *_metadata, FIXTURE_DATA(devtlb) *self
 		   struct vfio_dev *dev, __u32 id, __u32 flags)
 {
 	ASSERT_EQ(id, ioasid_alloc(self->fd, id, id));
-	ASSERT_EQ(0, vfio_attach(dev->device, self->fd, id, flags));
+	ASSERT_EQ(0, vfio_attach(dev, self->fd, id, flags));
 }
 
 TEST_F(devtlb, is_of_no_use_after_free)
@@ -562,7 +563,7 @@ TEST_F(devtlb, without_pasid_is_of_no_use_after_free)
 TEST_F(devtlb, is_of_no_use_after_free_of_both_kinds_of_dma)
 {
 	attach(_metadata, self, &self->dev, ID, TAGGED);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
 	use_tlb(_metadata, &self->dev, 0, ID, 0);
 	use_tlb(_metadata, &self->dev, 1, NO_PASID, 1);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -597,7 +598,7 @@ TEST_F(devtlb, is_of_no_use_after_close_of_the_set)
 	unsigned int i;
 
 	/* Two devices, each with several PASIDs, and with DMA without PASID */
-	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, dup(self->dev.container)));
+	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, &self->dev));
 	ASSERT_EQ(1, machine_has_ats(self->other_dev.bdf));
 	for (i = 0; i < 2 * nr; i++) {
 		bool no_pasid = i % nr == nr - 1;
@@ -670,7 +671,7 @@ TEST_F(devtlb, close_of_the_set_waits_once_for_each_batch)
 	struct vfio_dev *devs[] = { &self->dev, &self->other_dev };
 	unsigned int i;
 
-	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, -1));
+	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, NULL));
 	for (i = 0; i < NR_IOASIDS; i++)
 		attach(_metadata, self, devs[i % 2], ID + i, TAGGED);
 	ASSERT_EQ(0, waits_begin());
@@ -682,7 +683,7 @@ TEST_F(devtlb, close_of_the_set_waits_once_for_each_batch)
 TEST_F(devtlb, free_of_an_ioasid_waits_once)
 {
 	attach(_metadata, self, &self->dev, ID, TAGGED);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(0, waits_begin());
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(1, waits_end());
@@ -694,7 +695,7 @@ TEST_F(devtlb, is_of_no_use_after_detach)
 	attach(_metadata, self, &self->dev, ID, TAGGED);
 	use_tlb(_metadata, &self->dev, 0, ID, 0);
 	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, TAGGED));
 	expect_unusable(_metadata, &self->dev, 0, self->pages);
 }
 
@@ -708,12 +709,12 @@ TEST_F(devtlb, does_not_lead_the_next_owner_to_old_memory)
 	use_tlb(_metadata, &self->dev, 0, ID, 0);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	queue_stop(&self->dev, 0);
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
-	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, 2 * PASID_TEST_NR_QUEUES * PAGE));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, TAGGED));
+	ASSERT_EQ(0, vfio_unmap(&self->dev, IOVA, 2 * PASID_TEST_NR_QUEUES * PAGE));
 	memset(self->pages, CPU_BYTE, PAGE);
 	__sync_synchronize();
 
-	ASSERT_EQ(0, vfio_map(self->dev.container, next, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(&self->dev, next, IOVA, PAGE));
 	attach(_metadata, self, &self->dev, ID, TAGGED);
 	use_tlb(_metadata, &self->dev, 0, ID, 0);
 	queue_stop(&self->dev, 0);

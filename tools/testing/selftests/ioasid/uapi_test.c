@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -233,7 +234,6 @@ TEST_F(set, free_without_holders_recycles_at_once)
 	EXPECT_EQ(BASE, ioasid_alloc(self->other, BASE, BASE));
 }
 
-/* The file of a set, opened anew, would be another set */
 TEST_F(set, file_that_is_not_writable_only_tells)
 {
 	int fd = open(IOASID_PATH, O_RDONLY | O_CLOEXEC);
@@ -246,6 +246,61 @@ TEST_F(set, file_that_is_not_writable_only_tells)
 	EXPECT_EQ(-EBADF, ioasid_free(fd, BASE));
 	EXPECT_EQ(0, active_of(fd));
 	close(fd);
+}
+
+TEST_F(set, reader_queries_and_does_not_free)
+{
+	int reader = ioasid_reader(self->fd), second;
+
+	ASSERT_LE(0, reader);
+	EXPECT_EQ(FD_CLOEXEC, fcntl(reader, F_GETFD));
+	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(reader, BASE));
+	EXPECT_EQ(-EBADF, ioasid_free(reader, BASE));
+	EXPECT_EQ(-EBADF, ioasid_alloc(reader, BASE + 1, BASE + 1));
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, BASE));
+	EXPECT_EQ(1, active_of(reader));
+
+	/* Nor does a reader that a reader has opened */
+	second = ioasid_reader(reader);
+	ASSERT_LE(0, second);
+	close(reader);
+	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(second, BASE));
+	EXPECT_EQ(-EBADF, ioasid_free(second, BASE));
+	ASSERT_EQ(0, ioasid_free(self->fd, BASE));
+	EXPECT_EQ(-ENOENT, state_of(second, BASE));
+	close(second);
+}
+
+TEST_F(set, reader_does_not_keep_the_set)
+{
+	int fd = ioasid_open(), reader, kept;
+
+	ASSERT_LE(0, fd);
+	reader = ioasid_reader(fd);
+	ASSERT_LE(0, reader);
+	ASSERT_EQ(BASE, ioasid_alloc(fd, BASE, BASE));
+	close(fd);
+	EXPECT_EQ(0, ioasid_try(BASE));
+	EXPECT_EQ(-ENOENT, state_of(reader, BASE));
+	EXPECT_EQ(0, active_of(reader));
+	EXPECT_EQ(-EBADF, ioasid_alloc(reader, BASE, BASE));
+	kept = ioasid_reader(reader);
+	EXPECT_LE(0, kept);
+	close(kept);
+	close(reader);
+}
+
+TEST_F(set, reader_without_a_free_fd_is_refused)
+{
+	struct rlimit limit, none;
+
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &limit));
+	none = limit;
+	none.rlim_cur = 0;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
+	EXPECT_EQ(-EMFILE, ioasid_reader(self->fd));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
 }
 
 TEST_F(set, second_free_finds_nothing)
@@ -533,7 +588,8 @@ TEST_F(set, exec_keeps_the_set_without_cloexec)
 TEST_F(set, knows_no_other_ioctl)
 {
 	struct ioasid_cmd_info info = { .size = sizeof(info) };
-	const unsigned long known[] = { IOASID_INFO, IOASID_ALLOC, IOASID_FREE, IOASID_QUERY };
+	const unsigned long known[] = { IOASID_INFO, IOASID_ALLOC, IOASID_FREE, IOASID_QUERY,
+					IOASID_READER };
 	unsigned int nr, i;
 
 	for (nr = 0; nr < 256; nr++) {
@@ -809,9 +865,11 @@ union command {
 	struct ioasid_cmd_alloc alloc;
 	struct ioasid_cmd_free free;
 	struct ioasid_cmd_query query;
+	struct ioasid_cmd_reader reader;
 };
 
 struct command_files {
+	int next;		/* the lowest fd that is not open */
 };
 
 #include "command_test.h"
@@ -840,6 +898,20 @@ FIXTURE_VARIANT_ADD(command, query) {
 	.answers = true,
 };
 
+FIXTURE_VARIANT_ADD(command, reader) {
+	.nr = IOASID_READER,
+	.size = sizeof(struct ioasid_cmd_reader),
+	.answers = true,
+};
+
+static int next_fd(void)
+{
+	int fd = dup(STDOUT_FILENO);
+
+	close(fd);
+	return fd;
+}
+
 static void command_begin(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
 			  const FIXTURE_VARIANT(command) *variant)
 {
@@ -847,6 +919,7 @@ static void command_begin(struct __test_metadata *_metadata, FIXTURE_DATA(comman
 	ASSERT_LE(0, self->fd);
 	/* For FREE and QUERY */
 	ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+	self->files.next = next_fd();
 
 	switch (variant->nr) {
 	case IOASID_ALLOC:
@@ -876,6 +949,7 @@ static void expect_unchanged(struct __test_metadata *_metadata, FIXTURE_DATA(com
 	EXPECT_EQ(1, active_of(self->fd));
 	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, BASE));
 	EXPECT_EQ(0, ioasid_try(BASE + 1));
+	EXPECT_EQ(self->files.next, next_fd());
 }
 
 static void expect_done(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
@@ -886,6 +960,7 @@ static void expect_done(struct __test_metadata *_metadata, FIXTURE_DATA(command)
 	EXPECT_EQ(1 + alloc - free, active_of(self->fd));
 	EXPECT_EQ(free ? -ENOENT : IOASID_STATE_ACTIVE, state_of(self->fd, BASE));
 	EXPECT_EQ(alloc ? IOASID_STATE_ACTIVE : -ENOENT, state_of(self->fd, BASE + 1));
+	EXPECT_EQ(self->files.next + (variant->nr == IOASID_READER), next_fd());
 }
 
 static void command_undo(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
@@ -895,6 +970,8 @@ static void command_undo(struct __test_metadata *_metadata, FIXTURE_DATA(command
 		ASSERT_EQ(0, ioasid_free(self->fd, BASE + 1));
 	} else if (variant->nr == IOASID_FREE) {
 		ASSERT_EQ(BASE, ioasid_alloc(self->fd, BASE, BASE));
+	} else if (variant->nr == IOASID_READER) {
+		ASSERT_EQ(0, close(self->files.next));
 	}
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VFIO as a holder of IOASIDs, with a device that really does DMA: attach lets DMA
- * reach memory, free and close block DMA, and each file holds the IOASID until it
- * is closed.
+ * iommufd as a holder of IOASIDs, by VFIO, with a device that really does DMA:
+ * attach lets DMA reach memory, free and close of the set block DMA, and the
+ * attachment holds the IOASID until the detach or the close of the device.
  *
  * Every test is quiet except between loud_begin() and loud_end(): a line about a
  * DMA fault in the kernel log fails the test. No test asserts a time.
@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <linux/iommufd.h>
 
 #include "dma_test_util.h"
 
@@ -23,6 +24,7 @@
 #define OTHER_QUEUE	1
 
 #define NEXT_PATTERN	0x2222000000000000ULL
+#define OTHER_PATTERN	0x3333000000000000ULL
 
 /* Time between two transfers of a queue that must find even a short window */
 #define BUSY_PERIOD_US	20
@@ -65,9 +67,9 @@ FIXTURE_SETUP(dma)
 	ASSERT_NE(NULL, self->page);
 	self->other_page = page_new();
 	ASSERT_NE(NULL, self->other_page);
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->other_page, OTHER_IOVA, PAGE));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->other_page, OTHER_IOVA, PAGE));
 	self->fd = ioasid_open();
 	ASSERT_LE(0, self->fd);
 	self->other_fd = ioasid_open();
@@ -89,7 +91,7 @@ FIXTURE_TEARDOWN(dma)
 static void start(struct __test_metadata *_metadata, FIXTURE_DATA(dma) *self,
 		  const FIXTURE_VARIANT(dma) *variant)
 {
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, variant->flags));
 	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
 			  PERIOD_US);
 	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, NR_TRANSFERS));
@@ -105,16 +107,30 @@ static void start_other_kind(struct __test_metadata *_metadata, FIXTURE_DATA(dma
 	if (variant->flags & FLAG_NO_PASID) {
 		pasid = OTHER_ID;
 		ASSERT_EQ(OTHER_ID, ioasid_alloc(self->other_fd, OTHER_ID, OTHER_ID));
-		ASSERT_EQ(0, vfio_attach(self->dev.device, self->other_fd, OTHER_ID, TAGGED));
+		ASSERT_EQ(0, vfio_attach(&self->dev, self->other_fd, OTHER_ID, TAGGED));
+	} else {
+		ASSERT_EQ(0, vfio_attach_no_ioasid(&self->dev));
 	}
 	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid, OTHER_IOVA, PATTERN, PERIOD_US);
 	ASSERT_EQ(0, queue_wait_good(&self->dev, OTHER_QUEUE, NR_TRANSFERS));
 }
 
-/* Another device in the container of the first */
+/* Another device with the page table of the first */
 static void open_other_dev(struct __test_metadata *_metadata, FIXTURE_DATA(dma) *self)
 {
-	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, dup(self->dev.container)));
+	ASSERT_EQ(0, vfio_open(&self->other_dev, ROLE_PASID_B, &self->dev));
+}
+
+/* Attach DMA with any PASID to any page table, under an IOASID or under none */
+static int attach_under(const struct vfio_dev *dev, __u32 pasid, __u32 hwpt, int ioasid_fd,
+			__u32 id)
+{
+	return vfio_attach_pt(dev->device, VFIO_DEVICE_ATTACH_IOASID, pasid, hwpt, ioasid_fd, id);
+}
+
+static int attach_under_none(const struct vfio_dev *dev, __u32 pasid, __u32 hwpt)
+{
+	return vfio_attach_pt(dev->device, 0, pasid, hwpt, -1, 0);
 }
 
 /* Attach, detach */
@@ -134,10 +150,10 @@ TEST_F(dma, attach_lets_dma_reach_memory)
 TEST_F(dma, query_counts_attachments)
 {
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, variant->flags));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, ID));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, variant->flags));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
 	EXPECT_EQ(IOASID_STATE_ACTIVE, state_of(self->fd, ID));
 	EXPECT_NO_HOLDER(self->fd, ID);
@@ -148,7 +164,7 @@ TEST_F(dma, free_blocks_both_kinds_of_dma_of_an_ioasid)
 	__u32 flags = variant->flags ^ FLAG_NO_PASID;
 
 	start(_metadata, self, variant);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, flags));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, flags));
 	EXPECT_EQ(2, attachments_of(self->fd, ID));
 	queue_fill_repeat(&self->dev, OTHER_QUEUE, pasid_of(flags, ID), OTHER_IOVA, PATTERN,
 			  PERIOD_US);
@@ -158,14 +174,173 @@ TEST_F(dma, free_blocks_both_kinds_of_dma_of_an_ioasid)
 	EXPECT_NO_DMA(&self->dev, OTHER_QUEUE, self->other_page);
 }
 
-TEST_F(dma, second_attachment_to_the_same_ioasid_is_refused)
+TEST_F(dma, second_attach_to_the_same_ioasid_changes_nothing)
 {
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
-	EXPECT_EQ(-EEXIST, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	start(_metadata, self, variant);
+	EXPECT_EQ(0, vfio_attach(&self->dev, self->fd, ID, variant->flags));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
-	EXPECT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags));
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
+	queue_stop(&self->dev, QUEUE);
+	EXPECT_EQ(0, vfio_detach(&self->dev, ID, variant->flags));
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
 	EXPECT_NO_HOLDER(self->fd, ID);
+}
+
+TEST_F(dma, attach_under_another_ioasid_is_refused)
+{
+	const __u32 pasid = pasid_of(variant->flags, ID);
+	__u32 hwpt;
+
+	start(_metadata, self, variant);
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->other_fd, OTHER_ID, OTHER_ID));
+	ASSERT_EQ(0, hwpt_new(&self->dev, self->dev.ioas, &hwpt));
+	EXPECT_EQ(-EBUSY, attach_under(&self->dev, pasid, hwpt, self->other_fd, OTHER_ID));
+	EXPECT_EQ(-EBUSY,
+		  attach_under(&self->dev, pasid, self->dev.hwpt, self->other_fd, OTHER_ID));
+	EXPECT_EQ(0, attachments_of(self->other_fd, OTHER_ID));
+	EXPECT_NO_HOLDER(self->other_fd, OTHER_ID);
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(-EBUSY, attach_under(&self->dev, pasid, hwpt, self->other_fd, OTHER_ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+/* An attach without IOASID makes an attachment that no IOASID can take over */
+TEST_F(dma, attachment_without_ioasid_stays_without)
+{
+	const __u32 pasid = pasid_of(variant->flags, ID);
+
+	ASSERT_EQ(0, attach_under_none(&self->dev, pasid, self->dev.hwpt));
+	queue_fill_repeat(&self->dev, QUEUE, pasid, IOVA, PATTERN, PERIOD_US);
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(-EBUSY, vfio_attach(&self->dev, self->fd, ID, variant->flags));
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	EXPECT_NO_HOLDER(self->fd, ID);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
+}
+
+/* Page tables */
+
+/* Another page table that maps @memory at IOVA */
+static __u32 other_table(struct __test_metadata *_metadata, const struct vfio_dev *dev,
+			 void *memory)
+{
+	__u32 ioas, hwpt;
+
+	ASSERT_EQ(0, ioas_new(dev->iommufd, &ioas));
+	ASSERT_EQ(0, ioas_map(dev->iommufd, ioas, memory, IOVA, PAGE));
+	ASSERT_EQ(0, hwpt_new(dev, ioas, &hwpt));
+	return hwpt;
+}
+
+TEST_F(dma, replace_moves_running_dma_to_another_page_table)
+{
+	const __u32 pasid = pasid_of(variant->flags, ID);
+	__u32 hwpt = other_table(_metadata, &self->dev, self->other_page);
+	int i;
+
+	start(_metadata, self, variant);
+	/* A replacement may interrupt DMA, which is reported then */
+	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
+	for (i = 0; i < 10; i++) {
+		void *page = i % 2 ? self->page : self->other_page;
+
+		/* With the IOASID or without: the DMA stays under it */
+		ASSERT_EQ(0, i % 4 < 2 ?
+			     attach_under(&self->dev, pasid, i % 2 ? self->dev.hwpt : hwpt,
+					  self->fd, ID) :
+			     attach_under_none(&self->dev, pasid, i % 2 ? self->dev.hwpt : hwpt));
+		memset(page, 0, PAGE);
+		EXPECT_DMA(&self->dev, QUEUE);
+		EXPECT_TRUE(is_filled(page, PATTERN));
+		EXPECT_EQ(1, attachments_of(self->fd, ID));
+	}
+	ASSERT_EQ(0, attach_under_none(&self->dev, pasid, hwpt));
+	EXPECT_LE(0, loud_end(&self->watch));
+	/* The page table that is not in use any more can go */
+	EXPECT_EQ(0, iommufd_destroy(self->dev.iommufd, self->dev.hwpt));
+	EXPECT_DMA(&self->dev, QUEUE);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->other_page);
+}
+
+TEST_F(dma, replace_of_a_parked_attachment_is_refused)
+{
+	const __u32 pasid = pasid_of(variant->flags, ID);
+	__u32 hwpt = other_table(_metadata, &self->dev, self->other_page);
+
+	start(_metadata, self, variant);
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_EQ(-ESHUTDOWN, attach_under_none(&self->dev, pasid, hwpt));
+	EXPECT_EQ(-ESHUTDOWN, attach_under_none(&self->dev, pasid, self->dev.hwpt));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_EQ(0, word_of(self->other_page));
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	/* The page table that was refused is not in use, that of the attachment is */
+	EXPECT_EQ(0, iommufd_destroy(self->dev.iommufd, hwpt));
+	EXPECT_EQ(-EBUSY, iommufd_destroy(self->dev.iommufd, self->dev.hwpt));
+	EXPECT_EQ(-EBUSY, iommufd_destroy(self->dev.iommufd, self->dev.ioas));
+
+	queue_stop(&self->dev, QUEUE);
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, variant->flags));
+	EXPECT_EQ(0, iommufd_destroy(self->dev.iommufd, self->dev.hwpt));
+	EXPECT_EQ(0, iommufd_destroy(self->dev.iommufd, self->dev.ioas));
+}
+
+static struct {
+	const struct vfio_dev *dev;
+	__u32 pasid;
+	__u32 hwpts[2];
+	int replaced;
+	int unexpected;
+} replacer;
+
+static void *replace_until_refused(void *arg)
+{
+	int i, ret;
+
+	for (i = 0;; i++) {
+		ret = attach_under_none(replacer.dev, replacer.pasid, replacer.hwpts[i % 2]);
+		if (ret)
+			break;
+		__atomic_store_n(&replacer.replaced, i + 1, __ATOMIC_RELAXED);
+	}
+	replacer.unexpected = ret == -ESHUTDOWN ? 0 : ret;
+	return NULL;
+}
+
+TEST_F(dma, free_blocks_dma_while_page_tables_are_replaced)
+{
+	pthread_t thread;
+	int i;
+
+	replacer.dev = &self->dev;
+	replacer.pasid = pasid_of(variant->flags, ID);
+	replacer.hwpts[0] = self->dev.hwpt;
+	replacer.hwpts[1] = other_table(_metadata, &self->dev, self->other_page);
+	for (i = 0; i < 5; i++) {
+		start(_metadata, self, variant);
+		loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
+		replacer.replaced = 0;
+		ASSERT_EQ(0, pthread_create(&thread, NULL, replace_until_refused, NULL));
+		ASSERT_TRUE(wait_for(__atomic_load_n(&replacer.replaced, __ATOMIC_RELAXED) > 3));
+		ASSERT_EQ(0, ioasid_free(self->fd, ID));
+		EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+		EXPECT_NO_DMA(&self->dev, QUEUE, self->other_page);
+		pthread_join(thread, NULL);
+		EXPECT_EQ(0, replacer.unexpected);
+		/* Replacements before the free may have caused faults */
+		EXPECT_LE(0, loud_end(&self->watch));
+		EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+		EXPECT_QUIET(&self->watch);
+		queue_stop(&self->dev, QUEUE);
+		ASSERT_EQ(0, vfio_detach(&self->dev, ID, variant->flags));
+		ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	}
 }
 
 TEST_F(dma, attach_works_again_after_detach)
@@ -175,38 +350,37 @@ TEST_F(dma, attach_works_again_after_detach)
 	for (i = 0; i < 5; i++) {
 		start(_metadata, self, variant);
 		queue_stop(&self->dev, QUEUE);
-		ASSERT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
+		ASSERT_EQ(0, vfio_detach(&self->dev, ID, variant->flags));
 	}
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(dma, detach_without_an_attachment_finds_nothing)
+TEST_F(dma, detach_ends_its_own_attachment_only)
 {
-	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, 0, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, 1 << 20, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ~0U, variant->flags));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags ^ FLAG_NO_PASID));
-	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, OTHER_ID, variant->flags));
+	EXPECT_EQ(0, vfio_detach(&self->dev, ID, variant->flags));
+	EXPECT_EQ(0, vfio_detach(&self->dev, 1 << 20, variant->flags));
+	EXPECT_EQ(0, vfio_detach(&self->dev, ~0U, variant->flags));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, variant->flags));
+	EXPECT_EQ(0, vfio_detach(&self->dev, ID, variant->flags ^ FLAG_NO_PASID));
+	EXPECT_EQ(0, vfio_detach(&self->dev, OTHER_ID, TAGGED));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 }
 
 TEST_F(dma, attach_to_an_unallocated_id_finds_nothing)
 {
-	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, OTHER_ID, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, 0, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, 1 << 20, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ~0U, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(&self->dev, self->fd, OTHER_ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(&self->dev, self->fd, 0, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(&self->dev, self->fd, 1 << 20, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(&self->dev, self->fd, ~0U, variant->flags));
 }
 
 TEST_F(dma, attach_to_a_foreign_ioasid_finds_nothing)
 {
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->other_fd, OTHER_ID, OTHER_ID));
-	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, OTHER_ID, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->other_fd, ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(&self->dev, self->fd, OTHER_ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(&self->dev, self->other_fd, ID, variant->flags));
 	EXPECT_EQ(0, attachments_of(self->other_fd, OTHER_ID));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
 }
@@ -220,12 +394,12 @@ TEST_F(dma, attach_refuses_an_invalid_fd)
 	closed = ioasid_open();
 	ASSERT_LE(0, closed);
 	ASSERT_EQ(0, close(closed));
-	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, path, ID, variant->flags));
-	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, closed, ID, variant->flags));
-	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, -1, ID, variant->flags));
-	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, -100, ID, variant->flags));
-	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, INT_MIN, ID, variant->flags));
-	EXPECT_EQ(-EBADF, vfio_attach(self->dev.device, INT_MAX, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(&self->dev, path, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(&self->dev, closed, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(&self->dev, -1, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(&self->dev, -100, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(&self->dev, INT_MIN, ID, variant->flags));
+	EXPECT_EQ(-EBADF, vfio_attach(&self->dev, INT_MAX, ID, variant->flags));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
 	close(path);
 }
@@ -245,15 +419,36 @@ TEST_F(dma, attach_refuses_a_file_other_than_dev_ioasid)
 
 	const int fds[] = {
 		pipes[0], pipes[1], sock[0], null, dir, memory,
-		self->dev.container, self->dev.group, self->dev.device, self->watch.kmsg,
+		self->dev.iommufd, self->dev.device, self->watch.kmsg,
 	};
 
 	for (i = 0; i < (int)ARRAY_SIZE(fds); i++) {
-		EXPECT_EQ(-EBADFD, vfio_attach(self->dev.device, fds[i], ID, variant->flags)) {
+		EXPECT_EQ(-EBADFD, vfio_attach(&self->dev, fds[i], ID, variant->flags)) {
 			TH_LOG("file %d", i);
 		}
 	}
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
+}
+
+/* A manager keeps its file, and gives a VMM the reader */
+TEST_F(dma, reader_attaches_and_close_of_the_set_blocks)
+{
+	int reader = ioasid_reader(self->fd);
+
+	ASSERT_LE(0, reader);
+	ASSERT_EQ(0, vfio_attach(&self->dev, reader, ID, variant->flags));
+	queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
+			  PERIOD_US);
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(-EBADF, ioasid_free(reader, ID));
+	EXPECT_DMA(&self->dev, QUEUE);
+	close(self->fd);
+	self->fd = ioasid_open();
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	EXPECT_EQ(IOASID_STATE_PARKED, state_of(reader, ID));
+	EXPECT_EQ(-ENOENT, vfio_attach(&self->dev, reader, ID, variant->flags));
+	EXPECT_QUIET(&self->watch);
+	close(reader);
 }
 
 /* What ends DMA */
@@ -269,7 +464,7 @@ TEST_F(dma, free_blocks_dma_before_returning)
 TEST_F(dma, free_blocks_reads)
 {
 	*(__u64 *)self->page = PATTERN;
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, variant->flags));
 	queue_read_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	EXPECT_EQ(PATTERN, queue_read64(&self->dev, QUEUE, PASID_TEST_Q_RESULT));
@@ -304,7 +499,7 @@ TEST_F(dma, owner_death_blocks_dma)
 		int fd = ioasid_open();
 
 		if (ioasid_alloc(fd, OTHER_ID, OTHER_ID) != OTHER_ID ||
-		    vfio_attach(self->dev.device, fd, OTHER_ID, variant->flags))
+		    vfio_attach(&self->dev, fd, OTHER_ID, variant->flags))
 			_exit(1);
 		send_byte(ready[1]);
 		pause();
@@ -320,7 +515,7 @@ TEST_F(dma, owner_death_blocks_dma)
 	EXPECT_EQ(-ENOSPC, ioasid_try(OTHER_ID));
 	EXPECT_QUIET(&self->watch);
 	ASSERT_EQ(0, vfio_reset(self->dev.device));
-	EXPECT_EQ(0, vfio_detach(self->dev.device, OTHER_ID, variant->flags));
+	EXPECT_EQ(0, vfio_detach(&self->dev, OTHER_ID, variant->flags));
 	EXPECT_EQ(0, ioasid_try(OTHER_ID));
 	close(ready[0]);
 }
@@ -352,20 +547,14 @@ TEST_F(dma, free_logs_no_fault_in_many_rounds)
 	int i;
 
 	for (i = 0; i < 20; i++) {
-		if (variant->flags & FLAG_NO_PASID && i) {
-			/* Blocked for as long as the group is in this container */
-			vfio_close(&self->dev);
-			ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
-			ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
-		}
-		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+		ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, variant->flags));
 		queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
 				  BUSY_PERIOD_US);
 		EXPECT_DMA(&self->dev, QUEUE);
 		ASSERT_EQ(0, ioasid_free(self->fd, ID));
 		EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 		queue_stop(&self->dev, QUEUE);
-		ASSERT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
+		ASSERT_EQ(0, vfio_detach(&self->dev, ID, variant->flags));
 		EXPECT_QUIET(&self->watch);
 		ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 	}
@@ -390,7 +579,7 @@ TEST_F(dma, free_of_another_ioasid_leaves_dma_alone)
 
 	start(_metadata, self, variant);
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, flags));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, OTHER_ID, flags));
 	queue_fill_repeat(&self->dev, OTHER_QUEUE, OTHER_ID, OTHER_IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, OTHER_ID));
@@ -399,11 +588,11 @@ TEST_F(dma, free_of_another_ioasid_leaves_dma_alone)
 	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
 }
 
-TEST_F(dma, free_leaves_another_device_in_the_container_alone)
+TEST_F(dma, free_leaves_another_device_with_the_page_table_alone)
 {
 	open_other_dev(_metadata, self);
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->other_fd, OTHER_ID, OTHER_ID));
-	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->other_fd, OTHER_ID,
+	ASSERT_EQ(0, vfio_attach(&self->other_dev, self->other_fd, OTHER_ID,
 				 variant->flags));
 	queue_fill_repeat(&self->other_dev, QUEUE, pasid_of(variant->flags, OTHER_ID), OTHER_IOVA,
 			  PATTERN, PERIOD_US);
@@ -419,7 +608,7 @@ TEST_F(dma, free_blocks_all_devices_of_the_ioasid)
 {
 	open_other_dev(_metadata, self);
 	start(_metadata, self, variant);
-	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
+	ASSERT_EQ(0, vfio_attach(&self->other_dev, self->fd, ID, variant->flags));
 	EXPECT_EQ(2, attachments_of(self->fd, ID));
 	queue_fill_repeat(&self->other_dev, QUEUE, pasid_of(variant->flags, ID), OTHER_IOVA,
 			  PATTERN, PERIOD_US);
@@ -472,11 +661,11 @@ TEST_F(dma, map_and_unmap_while_parked_keep_dma_blocked)
 {
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_unmap(&self->dev, IOVA, PAGE));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->page, IOVA, PAGE));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->other_page, NO_IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->other_page, NO_IOVA, PAGE));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
@@ -487,25 +676,25 @@ TEST_F(dma, attached_device_stays_awake)
 	ASSERT_EQ(0, vfio_power_state(self->other_dev.device));
 	ASSERT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
 	ASSERT_EQ(3, vfio_power_state(self->other_dev.device));
-	EXPECT_EQ(-EBUSY, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(-EBUSY, vfio_attach(&self->other_dev, self->fd, ID, variant->flags));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
 	ASSERT_EQ(0, vfio_set_power_state(self->other_dev.device, 0));
-	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
+	ASSERT_EQ(0, vfio_attach(&self->other_dev, self->fd, ID, variant->flags));
 
 	queue_fill_repeat(&self->other_dev, QUEUE, pasid_of(variant->flags, ID), IOVA, PATTERN,
 			  PERIOD_US);
 	EXPECT_DMA(&self->other_dev, QUEUE);
-	EXPECT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
+	EXPECT_EQ(-EBUSY, vfio_set_power_state(self->other_dev.device, 3));
 	EXPECT_EQ(0, vfio_power_state(self->other_dev.device));
 	EXPECT_DMA(&self->other_dev, QUEUE);
 	/* Also while the IOASID is parked */
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
-	EXPECT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
+	EXPECT_EQ(-EBUSY, vfio_set_power_state(self->other_dev.device, 3));
 	EXPECT_EQ(0, vfio_power_state(self->other_dev.device));
 	EXPECT_NO_DMA(&self->other_dev, QUEUE, self->page);
 
 	queue_stop(&self->other_dev, QUEUE);
-	EXPECT_EQ(0, vfio_detach(self->other_dev.device, ID, variant->flags));
+	EXPECT_EQ(0, vfio_detach(&self->other_dev, ID, variant->flags));
 	EXPECT_EQ(0, vfio_set_power_state(self->other_dev.device, 3));
 	EXPECT_EQ(3, vfio_power_state(self->other_dev.device));
 }
@@ -518,15 +707,16 @@ TEST_F(dma, attached_device_is_not_suspended)
 	ASSERT_EQ(0, vfio_low_power(dev->device, true));
 	EXPECT_TRUE(wait_for(machine_is_suspended(dev->bdf)));
 	/* An ioctl wakes the device, and the attachment keeps it awake */
-	ASSERT_EQ(0, vfio_attach(dev->device, self->fd, ID, variant->flags));
-	EXPECT_EQ(-EEXIST, vfio_attach(dev->device, self->fd, ID, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_detach(dev->device, OTHER_ID, variant->flags));
+	ASSERT_EQ(0, vfio_attach(dev, self->fd, ID, variant->flags));
+	EXPECT_EQ(0, vfio_attach(dev, self->fd, ID, variant->flags));
+	EXPECT_EQ(0, vfio_detach(dev, OTHER_ID, TAGGED));
+	EXPECT_EQ(-EBUSY, vfio_low_power(dev->device, true));
 	/* Longer than a suspend takes */
 	sleep(1);
 	EXPECT_FALSE(machine_is_suspended(dev->bdf));
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_FALSE(machine_is_suspended(dev->bdf));
-	EXPECT_EQ(0, vfio_detach(dev->device, ID, variant->flags));
+	EXPECT_EQ(0, vfio_detach(dev, ID, variant->flags));
 	EXPECT_TRUE(wait_for(machine_is_suspended(dev->bdf)));
 	EXPECT_EQ(0, vfio_low_power(dev->device, false));
 	EXPECT_FALSE(machine_is_suspended(dev->bdf));
@@ -538,7 +728,7 @@ TEST_F(dma, close_lets_an_attached_device_suspend)
 
 	open_other_dev(_metadata, self);
 	memcpy(bdf, self->other_dev.bdf, BDF_SIZE);
-	ASSERT_EQ(0, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
+	ASSERT_EQ(0, vfio_attach(&self->other_dev, self->fd, ID, variant->flags));
 	vfio_close(&self->other_dev);
 	EXPECT_TRUE(wait_for(machine_is_suspended(bdf)));
 }
@@ -547,7 +737,7 @@ TEST_F(dma, close_lets_an_attached_device_suspend)
 
 TEST_F(dma, fault_of_an_active_ioasid_is_logged)
 {
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, variant->flags));
 	EXPECT_QUIET(&self->watch);
 	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
 	queue_fill(&self->dev, QUEUE, pasid_of(variant->flags, ID), NO_IOVA, PATTERN);
@@ -562,7 +752,7 @@ TEST_F(dma, unmap_ends_dma_before_returning)
 {
 	start(_metadata, self, variant);
 	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
-	ASSERT_EQ(0, vfio_unmap(self->dev.container, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_unmap(&self->dev, IOVA, PAGE));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	queue_stop(&self->dev, QUEUE);
 	EXPECT_LE(1, loud_end(&self->watch));
@@ -596,8 +786,8 @@ TEST_F(dma, debugfs_lists_a_parked_ioasid_with_the_holder)
 	char line[256], expected[256];
 
 	start(_metadata, self, variant);
-	snprintf(expected, sizeof(expected), "%u active refs 2 attachments 1 %s:%s by vfio ", ID,
-		 self->dev.bdf, variant->flags & FLAG_NO_PASID ? "no_pasid" : "tagged");
+	snprintf(expected, sizeof(expected), "%u active refs 2 attachments 1 %s:%u by iommufd ", ID,
+		 self->dev.bdf, variant->flags & FLAG_NO_PASID ? 0 : ID);
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
 	/* observe_test looks at the rest of the line */
 	EXPECT_EQ(0, strncmp(expected, line, strlen(expected))) {
@@ -605,8 +795,8 @@ TEST_F(dma, debugfs_lists_a_parked_ioasid_with_the_holder)
 	}
 	EXPECT_EQ(0, ioasid_count("parked"));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	snprintf(expected, sizeof(expected), "%u parked refs 1 attachments 1 %s:%s by vfio ", ID,
-		 self->dev.bdf, variant->flags & FLAG_NO_PASID ? "no_pasid" : "tagged");
+	snprintf(expected, sizeof(expected), "%u parked refs 1 attachments 1 %s:%u by iommufd ", ID,
+		 self->dev.bdf, variant->flags & FLAG_NO_PASID ? 0 : ID);
 	ASSERT_EQ(0, ioasid_line(ID, line, sizeof(line)));
 	/* observe_test looks at the rest of the line */
 	EXPECT_EQ(0, strncmp(expected, line, strlen(expected))) {
@@ -643,10 +833,10 @@ TEST_F(dma, attach_to_a_parked_ioasid_finds_nothing)
 	open_other_dev(_metadata, self);
 	start(_metadata, self, variant);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	EXPECT_EQ(-ENOENT, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	EXPECT_EQ(-ENOENT, vfio_attach(&self->dev, self->fd, ID, variant->flags));
 	EXPECT_EQ(-ENOENT,
-		  vfio_attach(self->dev.device, self->fd, ID, variant->flags ^ FLAG_NO_PASID));
-	EXPECT_EQ(-ENOENT, vfio_attach(self->other_dev.device, self->fd, ID, variant->flags));
+		  vfio_attach(&self->dev, self->fd, ID, variant->flags ^ FLAG_NO_PASID));
+	EXPECT_EQ(-ENOENT, vfio_attach(&self->other_dev, self->fd, ID, variant->flags));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
@@ -659,10 +849,10 @@ TEST_F(dma, parked_ioasid_counts_against_the_quota_until_recycled)
 	fd = ioasid_open();
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(fd, OTHER_ID, OTHER_ID));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, fd, OTHER_ID, variant->flags));
+	ASSERT_EQ(0, vfio_attach(&self->dev, fd, OTHER_ID, variant->flags));
 	ASSERT_EQ(0, ioasid_free(fd, OTHER_ID));
 	EXPECT_EQ(-EDQUOT, ioasid_alloc(fd, MORE_IDS, MORE_IDS));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, OTHER_ID, variant->flags));
+	ASSERT_EQ(0, vfio_detach(&self->dev, OTHER_ID, variant->flags));
 	EXPECT_EQ(MORE_IDS, ioasid_alloc(fd, MORE_IDS, MORE_IDS));
 	close(fd);
 }
@@ -673,10 +863,9 @@ TEST_F(dma, detach_recycles_a_parked_ioasid)
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	queue_stop(&self->dev, QUEUE);
 	EXPECT_EQ(-ENOSPC, ioasid_try(ID));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, variant->flags));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, variant->flags));
 	EXPECT_EQ(0, ioasid_try(ID));
 	EXPECT_EQ(-ENOENT, state_of(self->fd, ID));
-	EXPECT_EQ(-ENOENT, vfio_detach(self->dev.device, ID, variant->flags));
 }
 
 TEST_F(dma, close_of_the_device_recycles_a_parked_ioasid)
@@ -719,41 +908,39 @@ TEST_F(dma, mapping_of_the_bar_holds_the_ioasid)
 	EXPECT_EQ(0, ioasid_try(ID));
 }
 
-TEST_F(dma, holder_releases_only_its_own_reference)
+TEST_F(dma, another_file_of_the_device_changes_no_attachment)
 {
 	struct vfio_dev second = self->dev;
 
-	/* Two files of one device */
 	second.bar = NULL;
-	ASSERT_EQ(0, vfio_open_device(&second));
-	ASSERT_NE(second.device, self->dev.device);
 	start(_metadata, self, variant);
-	EXPECT_EQ(-ENOENT, vfio_detach(second.device, ID, variant->flags));
-	EXPECT_EQ(-EEXIST, vfio_attach(second.device, self->fd, ID, variant->flags));
-	EXPECT_EQ(-ENOENT, vfio_detach(second.device, ID, variant->flags));
+	/* It cannot be bound while the first one is */
+	EXPECT_EQ(-EINVAL, vfio_open_device(&second));
+	ASSERT_LE(0, second.device);
+	EXPECT_EQ(-EINVAL, vfio_detach(&second, ID, variant->flags));
+	EXPECT_EQ(-EINVAL, vfio_attach(&second, self->fd, ID, variant->flags));
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 	EXPECT_DMA(&self->dev, QUEUE);
-
 	vfio_close_device(&second);
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 	EXPECT_DMA(&self->dev, QUEUE);
-
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 	EXPECT_EQ(1, attachments_of(self->fd, ID));
 }
 
-TEST_F(dma, close_of_the_attaching_file_detaches)
+TEST_F(dma, only_the_last_fd_of_the_device_detaches)
 {
-	struct vfio_dev second = self->dev;
+	int device;
 
-	second.bar = NULL;
-	ASSERT_EQ(0, vfio_open_device(&second));
-	ASSERT_EQ(0, vfio_attach(second.device, self->fd, ID, variant->flags));
-	EXPECT_EQ(1, attachments_of(self->fd, ID));
-	vfio_close_device(&second);
-	EXPECT_EQ(0, attachments_of(self->fd, ID));
 	start(_metadata, self, variant);
+	device = dup(self->dev.device);
+	ASSERT_LE(0, device);
+	vfio_close_device(&self->dev);
+	EXPECT_EQ(1, attachments_of(self->fd, ID));
+	close(device);
+	EXPECT_EQ(0, attachments_of(self->fd, ID));
+	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
 TEST_F(dma, next_owner_of_an_id_reaches_only_its_own_memory)
@@ -768,12 +955,12 @@ TEST_F(dma, next_owner_of_an_id_reaches_only_its_own_memory)
 	memcpy(old, self->page, PAGE);
 
 	/* Same device, same id, same address, other memory */
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->other_page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->other_page, IOVA, PAGE));
 	self->fd = ioasid_open();
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, variant->flags));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, variant->flags));
 	for (i = 0; i < 5; i++) {
 		queue_fill_repeat(&self->dev, QUEUE, pasid_of(variant->flags, ID), IOVA,
 				  NEXT_PATTERN, PERIOD_US);
@@ -794,9 +981,9 @@ static int owner_main(__u32 flags, void *page, int sock)
 	fd = ioasid_open();
 	if (ioasid_alloc(fd, OTHER_ID, OTHER_ID) != OTHER_ID)
 		return 1;
-	if (vfio_open(&dev, ROLE_PASID_B, -1) || vfio_map(dev.container, page, IOVA, PAGE))
+	if (vfio_open(&dev, ROLE_PASID_B, NULL) || vfio_map(&dev, page, IOVA, PAGE))
 		return 2;
-	if (vfio_attach(dev.device, fd, OTHER_ID, flags))
+	if (vfio_attach(&dev, fd, OTHER_ID, flags))
 		return 3;
 	queue_fill_repeat(&dev, QUEUE, pasid_of(flags, OTHER_ID), IOVA, PATTERN, PERIOD_US);
 	if (queue_wait_good(&dev, QUEUE, NR_TRANSFERS))
@@ -855,14 +1042,14 @@ TEST_F(dma, joint_death_of_owner_and_holder_leaves_nothing)
 
 /* Every order of closing */
 
-enum { CLOSE_IOASID, CLOSE_DEVICE, CLOSE_GROUP, CLOSE_CONTAINER, NR_CLOSE };
+enum { CLOSE_IOASID, CLOSE_DEVICE, CLOSE_IOMMUFD, NR_CLOSE };
 
-#define NR_ORDERS 24
+#define NR_ORDERS 6
 
 /* The nth permutation */
 static void order_of(int nth, int order[NR_CLOSE])
 {
-	int left[NR_CLOSE] = { CLOSE_IOASID, CLOSE_DEVICE, CLOSE_GROUP, CLOSE_CONTAINER };
+	int left[NR_CLOSE] = { CLOSE_IOASID, CLOSE_DEVICE, CLOSE_IOMMUFD };
 	int nr, i;
 
 	for (nr = NR_CLOSE; nr; nr--) {
@@ -877,8 +1064,7 @@ static void close_one(struct vfio_dev *dev, int *fd, int what)
 {
 	int *fds[NR_CLOSE] = {
 		[CLOSE_IOASID] = fd,
-		[CLOSE_GROUP] = &dev->group,
-		[CLOSE_CONTAINER] = &dev->container,
+		[CLOSE_IOMMUFD] = &dev->iommufd,
 	};
 
 	if (what == CLOSE_DEVICE) {
@@ -901,9 +1087,9 @@ TEST_F(dma, every_order_of_closes_ends_dma_and_leaves_nothing)
 		fd = ioasid_open();
 		ASSERT_LE(0, fd);
 		ASSERT_EQ(OTHER_ID, ioasid_alloc(fd, OTHER_ID, OTHER_ID));
-		ASSERT_EQ(0, vfio_open(dev, ROLE_PASID_B, -1));
-		ASSERT_EQ(0, vfio_map(dev->container, self->page, IOVA, PAGE));
-		ASSERT_EQ(0, vfio_attach(dev->device, fd, OTHER_ID, variant->flags));
+		ASSERT_EQ(0, vfio_open(dev, ROLE_PASID_B, NULL));
+		ASSERT_EQ(0, vfio_map(dev, self->page, IOVA, PAGE));
+		ASSERT_EQ(0, vfio_attach(dev, fd, OTHER_ID, variant->flags));
 		queue_fill_repeat(dev, QUEUE, pasid_of(variant->flags, OTHER_ID), IOVA, PATTERN,
 				  PERIOD_US);
 		EXPECT_DMA(dev, QUEUE);
@@ -930,8 +1116,8 @@ TEST_F(dma, every_order_of_closes_ends_dma_and_leaves_nothing)
 		EXPECT_EQ(self->watch.nr_ioasids + 1, ioasid_count(NULL));
 		EXPECT_QUIET(&self->watch);
 		if (_metadata->exit_code) {
-			TH_LOG("in the order %d %d %d %d (ioasid, device, group, container)",
-			       order[0], order[1], order[2], order[3]);
+			TH_LOG("in the order %d %d %d (ioasid, device, iommufd)", order[0],
+			       order[1], order[2]);
 			break;
 		}
 	}
@@ -945,7 +1131,7 @@ TEST_F(dma, every_order_of_closes_ends_dma_and_leaves_nothing)
 
 static struct {
 	pthread_barrier_t start;
-	int device;
+	const struct vfio_dev *dev;
 	__u32 flags;
 	int fds[RACE_THREADS];
 	int attached;
@@ -962,7 +1148,7 @@ static void race_judge(int op, int ret)
 	case MORE_IDS ... MORE_IDS + RACE_IDS - 1:
 	case -ENOENT:
 	case -ENOSPC:
-	case -EEXIST:
+	case -EBUSY:
 	case -ESHUTDOWN:
 	/* Another thread has just closed the set */
 	case -EBADF:
@@ -988,11 +1174,11 @@ static void *race_thread(void *arg)
 		if (op < 4) {
 			ret = ioasid_alloc(fd, id, id);
 		} else if (op < 8) {
-			ret = vfio_attach(race.device, fd, id, race.flags);
+			ret = vfio_attach(race.dev, fd, id, race.flags);
 			if (!ret)
 				__sync_fetch_and_add(&race.attached, 1);
 		} else if (op < 11) {
-			ret = vfio_detach(race.device, id, race.flags);
+			ret = vfio_detach(race.dev, id, race.flags);
 			if (!ret)
 				__sync_fetch_and_add(&race.detached, 1);
 		} else if (op < 14) {
@@ -1019,7 +1205,7 @@ TEST_F(dma, racing_threads_leave_nothing)
 	long i;
 
 	start_other_kind(_metadata, self, variant);
-	race.device = self->dev.device;
+	race.dev = &self->dev;
 	race.flags = variant->flags;
 	ASSERT_EQ(0, pthread_barrier_init(&race.start, NULL, RACE_THREADS));
 	for (i = 0; i < RACE_THREADS; i++) {
@@ -1061,11 +1247,11 @@ FIXTURE_SETUP(tagged)
 	int i;
 
 	ASSERT_EQ(0, watch_begin(&self->watch));
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
 	for (i = 0; i < PASID_TEST_NR_QUEUES; i++) {
 		self->pages[i] = page_new();
 		ASSERT_NE(NULL, self->pages[i]);
-		ASSERT_EQ(0, vfio_map(self->dev.container, self->pages[i], IOVA + i * PAGE, PAGE));
+		ASSERT_EQ(0, vfio_map(&self->dev, self->pages[i], IOVA + i * PAGE, PAGE));
 	}
 	self->fd = ioasid_open();
 	ASSERT_LE(0, self->fd);
@@ -1082,7 +1268,7 @@ FIXTURE_TEARDOWN(tagged)
 static void start_queue(struct __test_metadata *_metadata, FIXTURE_DATA(tagged) *self, int queue)
 {
 	ASSERT_EQ(ID + queue, ioasid_alloc(self->fd, ID + queue, ID + queue));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID + queue, TAGGED));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID + queue, TAGGED));
 	queue_fill_repeat(&self->dev, queue, ID + queue, IOVA + queue * PAGE, PATTERN, PERIOD_US);
 	ASSERT_EQ(0, queue_wait_good(&self->dev, queue, NR_TRANSFERS));
 }
@@ -1138,29 +1324,100 @@ TEST_F(tagged, close_of_the_set_blocks_all_its_ioasids)
 		EXPECT_EQ(0, ioasid_try(ID + i));
 }
 
-TEST_F(tagged, attach_beyond_the_limit_of_the_group_is_refused)
+TEST_F(tagged, each_pasid_has_its_own_page_table)
 {
-	const unsigned int limit = param_get(PARAM_LIMIT);
+	__u32 hwpt = other_table(_metadata, &self->dev, self->pages[1]);
 
-	ASSERT_LT(0, limit);
-	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	/* The same address, other memory */
+	start_queue(_metadata, self, 0);
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
+	ASSERT_EQ(0, attach_under(&self->dev, OTHER_ID, hwpt, self->fd, OTHER_ID));
+	queue_fill_repeat(&self->dev, 1, OTHER_ID, IOVA, OTHER_PATTERN, PERIOD_US);
+	EXPECT_DMA(&self->dev, 1);
+	EXPECT_DMA(&self->dev, 0);
+	EXPECT_TRUE(is_filled(self->pages[0], PATTERN));
+	EXPECT_TRUE(is_filled(self->pages[1], OTHER_PATTERN));
 
-	ASSERT_EQ(0, param_set(PARAM_LIMIT, 1));
-	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, TAGGED));
-	EXPECT_EQ(-ENOSPC, vfio_attach(self->dev.device, self->fd, OTHER_ID, TAGGED));
-	EXPECT_EQ(-ENOSPC, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
-	EXPECT_NO_HOLDER(self->fd, OTHER_ID);
-	EXPECT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
-	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, TAGGED));
-	EXPECT_EQ(0, param_set(PARAM_LIMIT, limit));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, 0, self->pages[0]);
+	EXPECT_DMA(&self->dev, 1);
+	EXPECT_EQ(0, queue_failed(&self->dev, 1));
+	EXPECT_TRUE(is_filled(self->pages[0], PATTERN));
+}
+
+TEST_F(tagged, pasid_need_not_be_the_id)
+{
+	const __u32 pasids[] = { 1, 2, OTHER_ID, (1 << 20) - 1 };
+	int i;
+
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	for (i = 0; i < (int)ARRAY_SIZE(pasids); i++) {
+		ASSERT_EQ(0, attach_under(&self->dev, pasids[i], self->dev.hwpt, self->fd, ID));
+		queue_fill_repeat(&self->dev, i, pasids[i], IOVA + i * PAGE, PATTERN, PERIOD_US);
+		EXPECT_DMA(&self->dev, i);
+	}
+	EXPECT_EQ(i, attachments_of(self->fd, ID));
+	/* The id is free as a PASID of this device */
+	EXPECT_EQ(0, attach_under_none(&self->dev, ID, self->dev.hwpt));
+	queue_fill_repeat(&self->dev, i, ID, IOVA + i * PAGE, PATTERN, PERIOD_US);
+	EXPECT_DMA(&self->dev, i);
+
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	for (i = 0; i < (int)ARRAY_SIZE(pasids); i++)
+		EXPECT_NO_DMA(&self->dev, i, self->pages[i]);
+	EXPECT_DMA(&self->dev, i);
+	EXPECT_EQ(0, queue_failed(&self->dev, i));
+}
+
+/* As with two virtual machines, which choose the PASIDs of their devices themselves */
+TEST_F(tagged, two_processes_have_the_same_pasid_on_two_devices)
+{
+	struct vfio_dev other;
+	int ready[2], fd;
+	void *page;
+	pid_t child;
+
+	page = page_new();
+	ASSERT_NE(NULL, page);
+	ASSERT_EQ(0, pipe(ready));
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		fd = ioasid_open();
+		if (ioasid_alloc(fd, OTHER_ID, OTHER_ID) != OTHER_ID ||
+		    vfio_open(&other, ROLE_PASID_B, NULL) || vfio_map(&other, page, IOVA, PAGE) ||
+		    attach_under(&other, 1, other.hwpt, fd, OTHER_ID))
+			_exit(1);
+		queue_fill_repeat(&other, QUEUE, 1, IOVA, OTHER_PATTERN, PERIOD_US);
+		if (queue_wait_good(&other, QUEUE, NR_TRANSFERS))
+			_exit(2);
+		send_byte(ready[1]);
+		pause();
+		_exit(0);
+	}
+	close(ready[1]);
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	ASSERT_EQ(0, attach_under(&self->dev, 1, self->dev.hwpt, self->fd, ID));
+	queue_fill_repeat(&self->dev, QUEUE, 1, IOVA, PATTERN, PERIOD_US);
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(0, wait_byte(ready[0]));
+	EXPECT_TRUE(is_filled(self->pages[QUEUE], PATTERN));
+	EXPECT_TRUE(is_filled(page, OTHER_PATTERN));
+
+	kill_and_reap(child);
+	EXPECT_EQ(0, ioasid_try(OTHER_ID));
+	EXPECT_DMA(&self->dev, QUEUE);
+	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->pages[QUEUE]);
+	close(ready[0]);
 }
 
 TEST_F(tagged, detach_ends_dma_before_returning_and_logs_faults)
 {
 	start_queue(_metadata, self, QUEUE);
 	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, TAGGED));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->pages[QUEUE]);
 	queue_stop(&self->dev, QUEUE);
 	EXPECT_LE(1, loud_end(&self->watch));
@@ -1170,7 +1427,7 @@ TEST_F(tagged, detach_of_a_parked_ioasid_keeps_dma_blocked)
 {
 	start_queue(_metadata, self, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, TAGGED));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, TAGGED));
 	/* Quiet until the next attach */
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->pages[QUEUE]);
 	queue_stop(&self->dev, QUEUE);
@@ -1196,7 +1453,7 @@ TEST_F(tagged, attachment_is_of_no_use_to_another_device)
 	struct vfio_dev other;
 
 	start_queue(_metadata, self, QUEUE);
-	ASSERT_EQ(0, vfio_open(&other, ROLE_PASID_B, dup(self->dev.container)));
+	ASSERT_EQ(0, vfio_open(&other, ROLE_PASID_B, &self->dev));
 	loud_begin(_metadata, &self->watch, other.bdf, NULL);
 	queue_fill(&other, QUEUE, ID, IOVA + PAGE, PATTERN);
 	EXPECT_EQ(0, queue_wait_done(&other, QUEUE));
@@ -1205,6 +1462,26 @@ TEST_F(tagged, attachment_is_of_no_use_to_another_device)
 	EXPECT_LE(1, loud_end(&self->watch));
 	EXPECT_DMA(&self->dev, QUEUE);
 	vfio_close(&other);
+}
+
+/* Where x86 has its interrupts, so that no DMA may be mapped there */
+#define MSI_WINDOW	0xfee00000ULL
+
+TEST_F(tagged, refused_replace_keeps_the_msi_window_reserved)
+{
+	struct iommu_hwpt_alloc alloc = {
+		.size = sizeof(alloc),
+		.dev_id = self->dev.id,
+		.pt_id = self->dev.ioas,
+	};
+
+	ASSERT_EQ(0, vfio_attach_no_ioasid(&self->dev));
+	EXPECT_EQ(-EINVAL, vfio_map(&self->dev, self->pages[0], MSI_WINDOW, PAGE));
+	start_queue(_metadata, self, 0);
+	/* Without IOMMU_HWPT_ALLOC_PASID: refused while the device has a PASID attached */
+	ASSERT_EQ(0, do_ioctl(self->dev.iommufd, IOMMU_HWPT_ALLOC, &alloc));
+	EXPECT_EQ(-EINVAL, attach_under_none(&self->dev, NO_PASID, alloc.out_hwpt_id));
+	EXPECT_EQ(-EINVAL, vfio_map(&self->dev, self->pages[0], MSI_WINDOW, PAGE));
 }
 
 /* DMA without PASID */
@@ -1224,9 +1501,9 @@ FIXTURE_SETUP(no_pasid)
 	ASSERT_NE(NULL, self->page);
 	self->other_page = page_new();
 	ASSERT_NE(NULL, self->other_page);
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->other_page, OTHER_IOVA, PAGE));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->other_page, OTHER_IOVA, PAGE));
 	self->fd = ioasid_open();
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
@@ -1239,40 +1516,43 @@ FIXTURE_TEARDOWN(no_pasid)
 	expect_clean(_metadata, &self->watch);
 }
 
+/* DMA, which is attached already */
 static void start_no_pasid(struct __test_metadata *_metadata, FIXTURE_DATA(no_pasid) *self)
 {
 	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
 	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, NR_TRANSFERS));
 }
 
-TEST_F(no_pasid, attach_does_not_disturb_running_dma)
+TEST_F(no_pasid, detach_of_an_active_ioasid_ends_dma_and_logs_faults)
 {
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
 	start_no_pasid(_metadata, self);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
-	EXPECT_DMA(&self->dev, QUEUE);
-	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
+	loud_begin(_metadata, &self->watch, self->dev.bdf, NULL);
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, FLAG_NO_PASID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	queue_stop(&self->dev, QUEUE);
+	EXPECT_LE(1, loud_end(&self->watch));
 }
 
-TEST_F(no_pasid, detach_of_an_active_ioasid_leaves_dma_alone)
+TEST_F(no_pasid, free_after_the_detach_leaves_dma_alone)
 {
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_attach_no_ioasid(&self->dev));
 	start_no_pasid(_metadata, self);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, FLAG_NO_PASID));
-	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	/* This DMA is not under the IOASID any more */
 	EXPECT_DMA(&self->dev, QUEUE);
 	EXPECT_EQ(0, queue_failed(&self->dev, QUEUE));
 }
 
 TEST_F(no_pasid, dma_can_be_under_one_ioasid_only)
 {
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
-	EXPECT_EQ(-EEXIST, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
+	EXPECT_EQ(-EBUSY, vfio_attach(&self->dev, self->fd, OTHER_ID, FLAG_NO_PASID));
 	EXPECT_EQ(0, attachments_of(self->fd, OTHER_ID));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, FLAG_NO_PASID));
-	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, FLAG_NO_PASID));
+	EXPECT_EQ(0, vfio_attach(&self->dev, self->fd, OTHER_ID, FLAG_NO_PASID));
 
 	/* Only a free of the IOASID that is attached now blocks DMA */
 	start_no_pasid(_metadata, self);
@@ -1284,11 +1564,12 @@ TEST_F(no_pasid, dma_can_be_under_one_ioasid_only)
 
 TEST_F(no_pasid, attach_over_a_parked_ioasid_is_refused)
 {
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
 	start_no_pasid(_metadata, self);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
+	EXPECT_EQ(-EBUSY, vfio_attach(&self->dev, self->fd, OTHER_ID, FLAG_NO_PASID));
+	EXPECT_EQ(-ESHUTDOWN, vfio_attach_no_ioasid(&self->dev));
 	EXPECT_EQ(0, attachments_of(self->fd, OTHER_ID));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
@@ -1296,10 +1577,10 @@ TEST_F(no_pasid, attach_over_a_parked_ioasid_is_refused)
 /* Park and detach: DMA stays blocked */
 static void park_and_detach(struct __test_metadata *_metadata, FIXTURE_DATA(no_pasid) *self)
 {
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
 	start_no_pasid(_metadata, self);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
-	ASSERT_EQ(0, vfio_detach(self->dev.device, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_detach(&self->dev, ID, FLAG_NO_PASID));
 	ASSERT_EQ(0, ioasid_try(ID));
 }
 
@@ -1311,90 +1592,46 @@ TEST_F(no_pasid, detach_of_a_parked_ioasid_leaves_dma_blocked_quietly)
 
 	/* The device itself still works, and its tagged DMA is not blocked */
 	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, OTHER_ID, TAGGED));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, OTHER_ID, TAGGED));
 	queue_fill_repeat(&self->dev, OTHER_QUEUE, OTHER_ID, OTHER_IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, OTHER_QUEUE);
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
 }
 
-TEST_F(no_pasid, attach_after_detach_of_a_parked_ioasid_is_refused)
+TEST_F(no_pasid, dma_works_again_after_the_next_attach)
 {
-	park_and_detach(_metadata, self);
-	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
-	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
-	EXPECT_EQ(0, attachments_of(self->fd, OTHER_ID));
-	EXPECT_NO_HOLDER(self->fd, OTHER_ID);
-	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
-}
+	int i;
 
-TEST_F(no_pasid, dma_stays_blocked_after_reopen_in_the_same_container)
-{
-	park_and_detach(_metadata, self);
-	vfio_close_device(&self->dev);
-	ASSERT_EQ(0, vfio_open_device(&self->dev));
-	ASSERT_EQ(0, vfio_map_bar(&self->dev));
-	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
-	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
-	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
-	ASSERT_EQ(OTHER_ID, ioasid_alloc(self->fd, OTHER_ID, OTHER_ID));
-	EXPECT_EQ(-ESHUTDOWN, vfio_attach(self->dev.device, self->fd, OTHER_ID, FLAG_NO_PASID));
-}
-
-TEST_F(no_pasid, dma_stays_blocked_after_close_while_parked)
-{
+	for (i = 0; i < 3; i++) {
+		park_and_detach(_metadata, self);
+		EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+		ASSERT_EQ(0, vfio_attach_no_ioasid(&self->dev));
+		start_no_pasid(_metadata, self);
+		queue_stop(&self->dev, QUEUE);
+		ASSERT_EQ(0, vfio_detach_pt(self->dev.device, NO_PASID));
+		ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
+	}
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
 	start_no_pasid(_metadata, self);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, ioasid_free(self->fd, ID));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+}
+
+TEST_F(no_pasid, dma_works_again_after_close_while_parked)
+{
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
+	start_no_pasid(_metadata, self);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
 	vfio_close_device(&self->dev);
 	ASSERT_EQ(0, ioasid_try(ID));
 	ASSERT_EQ(0, vfio_open_device(&self->dev));
 	ASSERT_EQ(0, vfio_map_bar(&self->dev));
-	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
-	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
-	EXPECT_EQ(0, queue_good(&self->dev, QUEUE));
-}
-
-TEST_F(no_pasid, dma_works_again_in_a_new_container)
-{
-	int i, id = ID;
-
-	for (i = 0; i < 3; i++) {
-		start_no_pasid(_metadata, self);
-		ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, id, FLAG_NO_PASID));
-		ASSERT_EQ(0, ioasid_free(self->fd, id));
-		EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
-		vfio_close_device(&self->dev);
-		ASSERT_EQ(0, do_ioctl(self->dev.group, VFIO_GROUP_UNSET_CONTAINER, NULL));
-		ASSERT_EQ(0, close(self->dev.container));
-
-		ASSERT_EQ(0, vfio_enter_container(&self->dev, -1));
-		ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
-		ASSERT_EQ(0, vfio_open_device(&self->dev));
-		ASSERT_EQ(0, vfio_map_bar(&self->dev));
-		id = ioasid_alloc(self->fd, ID, ID);
-		ASSERT_EQ(ID, id);
-	}
-	start_no_pasid(_metadata, self);
-}
-
-TEST_F(no_pasid, dma_works_again_after_reentry_of_the_container)
-{
-	park_and_detach(_metadata, self);
-	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
-	vfio_close_device(&self->dev);
-	ASSERT_EQ(0, do_ioctl(self->dev.group, VFIO_GROUP_UNSET_CONTAINER, NULL));
-	/* The container lost its mappings with its last group */
-	ASSERT_EQ(0, vfio_enter_container(&self->dev, self->dev.container));
-	ASSERT_EQ(0, do_ioctl(self->dev.container, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
-	ASSERT_EQ(0, vfio_open_device(&self->dev));
-	ASSERT_EQ(0, vfio_map_bar(&self->dev));
-	start_no_pasid(_metadata, self);
 	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
-	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
+	start_no_pasid(_metadata, self);
 }
 
-/* Devices without PASID, with few PASID bits, or in other groups and containers */
+/* Devices without PASID, with few PASID bits, in other groups, or not bound to an iommufd */
 
 FIXTURE(device) {
 	struct watch watch;
@@ -1421,30 +1658,29 @@ FIXTURE_TEARDOWN(device)
 	expect_clean(_metadata, &self->watch);
 }
 
-static void expect_unsupported(struct __test_metadata *_metadata, FIXTURE_DATA(device) *self,
-			       int device)
+/* Neither kind of DMA can be under an IOASID */
+static void expect_refused(struct __test_metadata *_metadata, FIXTURE_DATA(device) *self,
+			   int error)
 {
-	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(device, self->fd, ID, TAGGED));
-	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(device, self->fd, ID, FLAG_NO_PASID));
-	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, TAGGED));
-	EXPECT_EQ(-ENOENT, vfio_detach(device, ID, FLAG_NO_PASID));
+	EXPECT_EQ(error, vfio_attach(&self->dev, self->fd, ID, TAGGED));
+	EXPECT_EQ(error, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
 	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
 TEST_F(device, without_pasid_refuses_tagged_dma)
 {
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
-	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(self->dev.device, self->fd, ID, TAGGED));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, NULL));
+	EXPECT_EQ(-EOPNOTSUPP, vfio_attach(&self->dev, self->fd, ID, TAGGED));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
 	EXPECT_NO_HOLDER(self->fd, ID);
 }
 
 TEST_F(device, without_pasid_takes_an_ioasid_for_dma_without_pasid)
 {
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, -1));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NO_PASID, NULL));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
 	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -1459,15 +1695,15 @@ TEST_F(device, with_few_pasid_bits_refuses_a_larger_id)
 	__u32 bits;
 	int limit;
 
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, -1));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, NULL));
 	bits = machine_pasid_bits(self->dev.bdf);
 	ASSERT_LT(0, bits);
 	ASSERT_GT(20, bits);
 	limit = 1 << bits;
-	EXPECT_EQ(-EOVERFLOW, vfio_attach(self->dev.device, self->fd, ID, TAGGED));
+	EXPECT_EQ(-EOVERFLOW, vfio_attach(&self->dev, self->fd, ID, TAGGED));
 	EXPECT_EQ(0, attachments_of(self->fd, ID));
 	ASSERT_EQ(limit, ioasid_alloc(self->fd, limit, limit));
-	EXPECT_EQ(-EOVERFLOW, vfio_attach(self->dev.device, self->fd, limit, TAGGED));
+	EXPECT_EQ(-EOVERFLOW, vfio_attach(&self->dev, self->fd, limit, TAGGED));
 	EXPECT_EQ(0, attachments_of(self->fd, limit));
 	EXPECT_NO_HOLDER(self->fd, limit);
 }
@@ -1476,11 +1712,11 @@ TEST_F(device, with_few_pasid_bits_takes_its_highest_id)
 {
 	int last;
 
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, -1));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, NULL));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->page, IOVA, PAGE));
 	last = (1 << machine_pasid_bits(self->dev.bdf)) - 1;
 	ASSERT_EQ(last, ioasid_alloc(self->fd, last, last));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, last, TAGGED));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, last, TAGGED));
 	queue_fill_repeat(&self->dev, QUEUE, last, IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	ASSERT_EQ(0, ioasid_free(self->fd, last));
@@ -1489,8 +1725,8 @@ TEST_F(device, with_few_pasid_bits_takes_its_highest_id)
 
 TEST_F(device, with_few_pasid_bits_takes_any_id_for_dma_without_pasid)
 {
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, -1));
-	EXPECT_EQ(0, vfio_attach(self->dev.device, self->fd, ID, FLAG_NO_PASID));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, NULL));
+	EXPECT_EQ(0, vfio_attach(&self->dev, self->fd, ID, FLAG_NO_PASID));
 }
 
 TEST_F(device, takes_the_highest_and_the_lowest_id)
@@ -1498,13 +1734,13 @@ TEST_F(device, takes_the_highest_and_the_lowest_id)
 	const int last = (1 << 20) - 1;
 	int first;
 
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, -1));
-	ASSERT_EQ(0, vfio_map(self->dev.container, self->page, IOVA, PAGE));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_PASID_A, NULL));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->page, IOVA, PAGE));
 	ASSERT_EQ(last, ioasid_alloc(self->fd, last, last));
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, last, TAGGED));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, last, TAGGED));
 	first = ioasid_alloc(self->fd, 1, last);
 	ASSERT_LT(0, first);
-	ASSERT_EQ(0, vfio_attach(self->dev.device, self->fd, first, TAGGED));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->fd, first, TAGGED));
 	queue_fill_repeat(&self->dev, QUEUE, last, IOVA, PATTERN, PERIOD_US);
 	EXPECT_DMA(&self->dev, QUEUE);
 	queue_fill_repeat(&self->dev, OTHER_QUEUE, first, IOVA, PATTERN, PERIOD_US);
@@ -1513,56 +1749,40 @@ TEST_F(device, takes_the_highest_and_the_lowest_id)
 
 TEST_F(device, in_a_shared_group_is_refused)
 {
-	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_GROUP_A, -1));
-	expect_unsupported(_metadata, self, self->dev.device);
-	vfio_close_device(&self->dev);
-	ASSERT_EQ(0, machine_find(ROLE_GROUP_B, self->dev.bdf));
-	ASSERT_EQ(0, vfio_open_device(&self->dev));
-	expect_unsupported(_metadata, self, self->dev.device);
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_GROUP_A, NULL));
+	expect_refused(_metadata, self, -EOPNOTSUPP);
+	vfio_close(&self->dev);
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_GROUP_B, NULL));
+	expect_refused(_metadata, self, -EOPNOTSUPP);
+	/* An attach without an IOASID still works */
+	EXPECT_EQ(0, vfio_attach_no_ioasid(&self->dev));
 }
 
-TEST_F(device, bound_to_iommufd_is_refused)
+TEST_F(device, not_bound_to_an_iommufd_is_refused)
 {
-	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
-	char bdf[BDF_SIZE];
-	int iommufd, cdev;
-
-	ASSERT_EQ(0, machine_find(ROLE_PASID_A, bdf));
-	cdev = vfio_open_cdev(bdf);
-	ASSERT_LE(0, cdev);
-	/* Not bound to an iommufd yet: no access at all */
-	EXPECT_EQ(-EINVAL, vfio_attach(cdev, self->fd, ID, TAGGED));
-	EXPECT_EQ(-EINVAL, vfio_detach(cdev, ID, TAGGED));
-	iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, iommufd);
-	bind.iommufd = iommufd;
-	ASSERT_EQ(0, do_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind));
-	expect_unsupported(_metadata, self, cdev);
-	close(cdev);
-	close(iommufd);
+	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->dev.bdf));
+	self->dev.device = vfio_open_cdev(self->dev.bdf);
+	ASSERT_LE(0, self->dev.device);
+	expect_refused(_metadata, self, -EINVAL);
 }
 
-TEST_F(device, in_a_group_with_iommufd_as_its_container_is_refused)
+/* With the group in a container of type1 */
+TEST_F(device, opened_by_its_group_is_refused)
 {
-	int ret;
+	int group, container;
 
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->dev.bdf));
-	ASSERT_EQ(0, vfio_open_group(&self->dev));
-	self->dev.container = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, self->dev.container);
-	ASSERT_EQ(0, do_ioctl(self->dev.group, VFIO_GROUP_SET_CONTAINER, &self->dev.container));
-	ret = vfio_open_device(&self->dev);
-	if (ret == -EINVAL) {
-		struct kmsg_found found;
-
-		/* iommufd needs second-level tables, and logs that this IOMMU has none */
-		EXPECT_EQ(0, kmsg_read(self->watch.kmsg, &found));
-		EXPECT_EQ(1, found.nr);
-		EXPECT_NE(NULL, strstr(found.first, "No second level translation support"));
-		return;
-	}
-	ASSERT_EQ(0, ret);
-	expect_unsupported(_metadata, self, self->dev.device);
+	group = vfio_open_group(self->dev.bdf);
+	ASSERT_LE(0, group);
+	container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, container);
+	ASSERT_EQ(0, do_ioctl(group, VFIO_GROUP_SET_CONTAINER, &container));
+	ASSERT_EQ(0, do_ioctl(container, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU));
+	self->dev.device = do_ioctl(group, VFIO_GROUP_GET_DEVICE_FD, self->dev.bdf);
+	ASSERT_LE(0, self->dev.device);
+	expect_refused(_metadata, self, -ENOTTY);
+	close(container);
+	close(group);
 }
 
 /* Malformed commands, for both kinds of DMA */
@@ -1572,8 +1792,7 @@ union command {
 		__u32 size;
 		__u32 flags;
 	};
-	struct vfio_device_attach_ioasid attach;
-	struct vfio_device_detach_ioasid detach;
+	struct vfio_device_attach_iommufd_pt attach;
 };
 
 struct command_files {
@@ -1585,37 +1804,26 @@ struct command_files {
 #include "command_test.h"
 
 FIXTURE_VARIANT_ADD(command, attach_tagged) {
-	.nr = VFIO_DEVICE_ATTACH_IOASID,
-	.size = sizeof(struct vfio_device_attach_ioasid),
-	.flags = TAGGED,
-	.known_flags = FLAG_NO_PASID,
+	.nr = VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+	.size = sizeof(struct vfio_device_attach_iommufd_pt),
+	.flags = VFIO_DEVICE_ATTACH_IOASID | VFIO_DEVICE_ATTACH_PASID,
+	.known_flags = VFIO_DEVICE_ATTACH_IOASID | VFIO_DEVICE_ATTACH_PASID,
+	.answers = true,
+	/* pt_id, and nothing behind it */
+	.answer_end = offsetof(struct vfio_device_attach_iommufd_pt, pasid),
+	.ignores_tail = true,
 };
 
 FIXTURE_VARIANT_ADD(command, attach_no_pasid) {
-	.nr = VFIO_DEVICE_ATTACH_IOASID,
-	.size = sizeof(struct vfio_device_attach_ioasid),
-	.flags = FLAG_NO_PASID,
-	.known_flags = FLAG_NO_PASID,
+	.nr = VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+	.size = sizeof(struct vfio_device_attach_iommufd_pt),
+	.flags = VFIO_DEVICE_ATTACH_IOASID,
+	.known_flags = VFIO_DEVICE_ATTACH_IOASID | VFIO_DEVICE_ATTACH_PASID,
+	.answers = true,
+	/* pt_id, and nothing behind it */
+	.answer_end = offsetof(struct vfio_device_attach_iommufd_pt, pasid),
+	.ignores_tail = true,
 };
-
-FIXTURE_VARIANT_ADD(command, detach_tagged) {
-	.nr = VFIO_DEVICE_DETACH_IOASID,
-	.size = sizeof(struct vfio_device_detach_ioasid),
-	.flags = TAGGED,
-	.known_flags = FLAG_NO_PASID,
-};
-
-FIXTURE_VARIANT_ADD(command, detach_no_pasid) {
-	.nr = VFIO_DEVICE_DETACH_IOASID,
-	.size = sizeof(struct vfio_device_detach_ioasid),
-	.flags = FLAG_NO_PASID,
-	.known_flags = FLAG_NO_PASID,
-};
-
-static bool is_attach(const FIXTURE_VARIANT(command) *variant)
-{
-	return variant->nr == VFIO_DEVICE_ATTACH_IOASID;
-}
 
 static void command_begin(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
 			  const FIXTURE_VARIANT(command) *variant)
@@ -1623,19 +1831,15 @@ static void command_begin(struct __test_metadata *_metadata, FIXTURE_DATA(comman
 	struct command_files *files = &self->files;
 
 	ASSERT_EQ(0, watch_begin(&files->watch));
-	ASSERT_EQ(0, vfio_open(&files->dev, ROLE_PASID_A, -1));
+	ASSERT_EQ(0, vfio_open(&files->dev, ROLE_PASID_A, NULL));
 	self->fd = files->dev.device;
 	files->ioasid = ioasid_open();
 	ASSERT_LE(0, files->ioasid);
 	ASSERT_EQ(ID, ioasid_alloc(files->ioasid, ID, ID));
-
-	if (is_attach(variant)) {
-		self->cmd.attach.ioasid_fd = files->ioasid;
-		self->cmd.attach.id = ID;
-	} else {
-		ASSERT_EQ(0, vfio_attach(self->fd, files->ioasid, ID, variant->flags));
-		self->cmd.detach.id = ID;
-	}
+	self->cmd.attach.pt_id = files->dev.hwpt;
+	self->cmd.attach.pasid = ID;
+	self->cmd.attach.ioasid_fd = files->ioasid;
+	self->cmd.attach.ioasid = ID;
 }
 
 static void command_end(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self)
@@ -1648,23 +1852,20 @@ static void command_end(struct __test_metadata *_metadata, FIXTURE_DATA(command)
 static void expect_unchanged(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
 			     const FIXTURE_VARIANT(command) *variant)
 {
-	EXPECT_EQ(!is_attach(variant), attachments_of(self->files.ioasid, ID));
+	EXPECT_EQ(0, attachments_of(self->files.ioasid, ID));
 }
 
 static void expect_done(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
 			const FIXTURE_VARIANT(command) *variant)
 {
-	EXPECT_EQ(is_attach(variant), attachments_of(self->files.ioasid, ID));
+	EXPECT_EQ(1, attachments_of(self->files.ioasid, ID));
 }
 
 static void command_undo(struct __test_metadata *_metadata, FIXTURE_DATA(command) *self,
 			 const FIXTURE_VARIANT(command) *variant)
 {
-	if (is_attach(variant)) {
-		ASSERT_EQ(0, vfio_detach(self->fd, ID, variant->flags));
-	} else {
-		ASSERT_EQ(0, vfio_attach(self->fd, self->files.ioasid, ID, variant->flags));
-	}
+	ASSERT_EQ(0, vfio_detach_pt(self->fd, variant->flags & VFIO_DEVICE_ATTACH_PASID ?
+					      ID : NO_PASID));
 }
 
 #if __SIZEOF_POINTER__ == 4

@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <linux/iommufd.h>
 #include <linux/pci_regs.h>
 
 #include "vfio_util.h"
@@ -259,47 +260,79 @@ int machine_find(enum role role, char bdf[BDF_SIZE])
 
 /* VFIO */
 
-static int group_of(const char *bdf)
+int ioas_new(int iommufd, __u32 *ioas)
 {
-	char path[PCI_PATH_SIZE], target[256], *name;
-	ssize_t nr;
-
-	pci_path(path, bdf, "iommu_group");
-	nr = readlink(path, target, sizeof(target) - 1);
-	if (nr < 0)
-		return -errno;
-	target[nr] = '\0';
-	name = strrchr(target, '/');
-	return name ? atoi(name + 1) : -EPROTO;
-}
-
-int vfio_open_group(struct vfio_dev *dev)
-{
-	char path[PCI_PATH_SIZE];
+	struct iommu_ioas_alloc cmd = { .size = sizeof(cmd) };
 	int ret;
 
-	ret = group_of(dev->bdf);
-	if (ret < 0)
-		return ret;
-	snprintf(path, sizeof(path), "/dev/vfio/%d", ret);
-	dev->group = open(path, O_RDWR | O_CLOEXEC);
-	return dev->group < 0 ? -errno : 0;
+	ret = do_ioctl(iommufd, IOMMU_IOAS_ALLOC, &cmd);
+	*ioas = cmd.out_ioas_id;
+	return ret;
 }
 
-int vfio_enter_container(struct vfio_dev *dev, int container)
+int ioas_map(int iommufd, __u32 ioas, void *memory, __u64 iova, size_t size)
 {
+	struct iommu_ioas_map cmd = {
+		.size = sizeof(cmd),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+			 IOMMU_IOAS_MAP_WRITEABLE,
+		.ioas_id = ioas,
+		.user_va = (unsigned long)memory,
+		.iova = iova,
+		.length = size,
+	};
+
+	return do_ioctl(iommufd, IOMMU_IOAS_MAP, &cmd);
+}
+
+int ioas_unmap(int iommufd, __u32 ioas, __u64 iova, size_t size)
+{
+	struct iommu_ioas_unmap cmd = {
+		.size = sizeof(cmd),
+		.ioas_id = ioas,
+		.iova = iova,
+		.length = size,
+	};
+
+	return do_ioctl(iommufd, IOMMU_IOAS_UNMAP, &cmd);
+}
+
+/* A device cannot have PASIDs with a page table without IOMMU_HWPT_ALLOC_PASID */
+int hwpt_new(const struct vfio_dev *dev, __u32 ioas, __u32 *hwpt)
+{
+	struct iommu_hwpt_alloc cmd = {
+		.size = sizeof(cmd),
+		.flags = IOMMU_HWPT_ALLOC_PASID,
+		.dev_id = dev->id,
+		.pt_id = ioas,
+	};
 	int ret;
 
-	dev->container = container;
-	if (container < 0) {
-		dev->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-		if (dev->container < 0)
-			return -errno;
+	ret = do_ioctl(dev->iommufd, IOMMU_HWPT_ALLOC, &cmd);
+	*hwpt = cmd.out_hwpt_id;
+	return ret;
+}
+
+int iommufd_destroy(int iommufd, __u32 id)
+{
+	struct iommu_destroy cmd = { .size = sizeof(cmd), .id = id };
+
+	return do_ioctl(iommufd, IOMMU_DESTROY, &cmd);
+}
+
+int vfio_open_iommufd(struct vfio_dev *dev, const struct vfio_dev *shared)
+{
+	if (shared) {
+		dev->iommufd = dup(shared->iommufd);
+		dev->ioas = shared->ioas;
+		dev->hwpt = shared->hwpt;
+		return dev->iommufd < 0 ? -errno : 0;
 	}
-	ret = do_ioctl(dev->group, VFIO_GROUP_SET_CONTAINER, &dev->container);
-	if (ret || container >= 0)
-		return ret;
-	return do_ioctl(dev->container, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU);
+	dev->iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	if (dev->iommufd < 0)
+		return -errno;
+	dev->hwpt = 0;
+	return ioas_new(dev->iommufd, &dev->ioas);
 }
 
 static int region_offset(int device, unsigned int index, __u64 *offset)
@@ -331,12 +364,26 @@ static int pci_enable(int device)
 	return 0;
 }
 
+int vfio_bind(struct vfio_dev *dev)
+{
+	struct vfio_device_bind_iommufd bind = {
+		.argsz = sizeof(bind),
+		.iommufd = dev->iommufd,
+	};
+	int ret;
+
+	ret = do_ioctl(dev->device, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+	if (ret)
+		return ret;
+	dev->id = bind.out_devid;
+	ret = dev->hwpt ? 0 : hwpt_new(dev, dev->ioas, &dev->hwpt);
+	return ret ?: pci_enable(dev->device);
+}
+
 int vfio_open_device(struct vfio_dev *dev)
 {
-	dev->device = do_ioctl(dev->group, VFIO_GROUP_GET_DEVICE_FD, dev->bdf);
-	if (dev->device < 0)
-		return dev->device;
-	return pci_enable(dev->device);
+	dev->device = vfio_open_cdev(dev->bdf);
+	return dev->device < 0 ? dev->device : vfio_bind(dev);
 }
 
 int vfio_map_bar(struct vfio_dev *dev)
@@ -356,24 +403,11 @@ int vfio_map_bar(struct vfio_dev *dev)
 	return 0;
 }
 
-int vfio_open(struct vfio_dev *dev, enum role role, int container)
+int vfio_open(struct vfio_dev *dev, enum role role, const struct vfio_dev *shared)
 {
-	int ret;
-
 	*dev = (struct vfio_dev)VFIO_DEV_CLOSED;
-	ret = machine_find(role, dev->bdf);
-	if (ret)
-		return ret;
-	ret = vfio_open_group(dev);
-	if (ret)
-		return ret;
-	ret = vfio_enter_container(dev, container);
-	if (ret)
-		return ret;
-	ret = vfio_open_device(dev);
-	if (ret)
-		return ret;
-	return vfio_map_bar(dev);
+	return machine_find(role, dev->bdf) ?: vfio_open_iommufd(dev, shared) ?:
+	       vfio_open_device(dev) ?: vfio_map_bar(dev);
 }
 
 static void close_fd(int *fd)
@@ -394,32 +428,17 @@ void vfio_close_device(struct vfio_dev *dev)
 void vfio_close(struct vfio_dev *dev)
 {
 	vfio_close_device(dev);
-	close_fd(&dev->group);
-	close_fd(&dev->container);
+	close_fd(&dev->iommufd);
 }
 
-int vfio_map(int container, void *memory, __u64 iova, size_t size)
+int vfio_map(const struct vfio_dev *dev, void *memory, __u64 iova, size_t size)
 {
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map),
-		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = (unsigned long)memory,
-		.iova = iova,
-		.size = size,
-	};
-
-	return do_ioctl(container, VFIO_IOMMU_MAP_DMA, &map);
+	return ioas_map(dev->iommufd, dev->ioas, memory, iova, size);
 }
 
-int vfio_unmap(int container, __u64 iova, size_t size)
+int vfio_unmap(const struct vfio_dev *dev, __u64 iova, size_t size)
 {
-	struct vfio_iommu_type1_dma_unmap unmap = {
-		.argsz = sizeof(unmap),
-		.iova = iova,
-		.size = size,
-	};
-
-	return do_ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap);
+	return ioas_unmap(dev->iommufd, dev->ioas, iova, size);
 }
 
 int vfio_reset(int device)
@@ -465,7 +484,10 @@ int vfio_set_power_state(int device, int state)
 	ret = pmcsr_offset(device, &offset);
 	if (ret)
 		return ret;
-	return pwrite(device, &pmcsr, sizeof(pmcsr), offset) == sizeof(pmcsr) ? 0 : -EIO;
+	ret = pwrite(device, &pmcsr, sizeof(pmcsr), offset);
+	if (ret < 0)
+		return -errno;
+	return ret == sizeof(pmcsr) ? 0 : -EIO;
 }
 
 int vfio_low_power(int device, bool enter)
@@ -500,7 +522,8 @@ int vfio_open_cdev(const char *bdf)
 	if (!dir)
 		return -errno;
 	while ((entry = readdir(dir))) {
-		if (strncmp(entry->d_name, "vfio", 4))
+		/* vfio<n>, or noiommu-vfio<n> */
+		if (!strstr(entry->d_name, "vfio"))
 			continue;
 		snprintf(path, sizeof(path), "/dev/vfio/devices/%s", entry->d_name);
 		fd = open(path, O_RDWR | O_CLOEXEC);
@@ -512,27 +535,67 @@ int vfio_open_cdev(const char *bdf)
 	return fd;
 }
 
-int vfio_attach(int device, int ioasid_fd, __u32 id, __u32 flags)
+int vfio_open_group(const char *bdf)
 {
-	struct vfio_device_attach_ioasid cmd = {
-		.argsz = sizeof(cmd),
-		.flags = flags,
-		.ioasid_fd = ioasid_fd,
-		.id = id,
-	};
+	char path[PCI_PATH_SIZE], target[256], *name;
+	ssize_t nr;
+	int fd;
 
-	return do_ioctl(device, VFIO_DEVICE_ATTACH_IOASID, &cmd);
+	pci_path(path, bdf, "iommu_group");
+	nr = readlink(path, target, sizeof(target) - 1);
+	if (nr < 0)
+		return -errno;
+	target[nr] = '\0';
+	name = strrchr(target, '/');
+	if (!name)
+		return -EPROTO;
+	snprintf(path, sizeof(path), "/dev/vfio%s", name);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
-int vfio_detach(int device, __u32 id, __u32 flags)
+int vfio_attach_pt(int device, __u32 flags, __u32 pasid, __u32 pt, int ioasid_fd, __u32 id)
 {
-	struct vfio_device_detach_ioasid cmd = {
+	struct vfio_device_attach_iommufd_pt cmd = {
 		.argsz = sizeof(cmd),
 		.flags = flags,
-		.id = id,
+		.pt_id = pt,
+		.ioasid_fd = ioasid_fd,
+		.ioasid = id,
 	};
 
-	return do_ioctl(device, VFIO_DEVICE_DETACH_IOASID, &cmd);
+	if (pasid != NO_PASID) {
+		cmd.flags |= VFIO_DEVICE_ATTACH_PASID;
+		cmd.pasid = pasid;
+	}
+	return do_ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &cmd);
+}
+
+int vfio_detach_pt(int device, __u32 pasid)
+{
+	struct vfio_device_detach_iommufd_pt cmd = { .argsz = sizeof(cmd) };
+
+	if (pasid != NO_PASID) {
+		cmd.flags |= VFIO_DEVICE_DETACH_PASID;
+		cmd.pasid = pasid;
+	}
+	return do_ioctl(device, VFIO_DEVICE_DETACH_IOMMUFD_PT, &cmd);
+}
+
+int vfio_attach(const struct vfio_dev *dev, int ioasid_fd, __u32 id, __u32 flags)
+{
+	return vfio_attach_pt(dev->device, VFIO_DEVICE_ATTACH_IOASID, pasid_of(flags, id),
+			      dev->hwpt, ioasid_fd, id);
+}
+
+int vfio_detach(const struct vfio_dev *dev, __u32 id, __u32 flags)
+{
+	return vfio_detach_pt(dev->device, pasid_of(flags, id));
+}
+
+int vfio_attach_no_ioasid(const struct vfio_dev *dev)
+{
+	return vfio_attach_pt(dev->device, 0, NO_PASID, dev->hwpt, -1, 0);
 }
 
 void *page_new(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the ioasid selftests with a device share: VFIO's group API and the
- * pasid-test device.
+ * What the ioasid selftests with a device share: the device's VFIO file, iommufd's
+ * page tables and the pasid-test device.
  */
 #ifndef VFIO_UTIL_H
 #define VFIO_UTIL_H
@@ -51,26 +51,38 @@ unsigned int pci_cap(int fd, __u64 config, __u8 id);
 
 struct vfio_dev {
 	char bdf[BDF_SIZE];
-	int container;
-	int group;
+	int iommufd;
+	__u32 ioas;		/* addresses, and what they are mapped to */
+	__u32 hwpt;		/* a page table of @ioas */
 	int device;
+	__u32 id;		/* of the device in iommufd */
 	void *bar;
 };
 
-#define VFIO_DEV_CLOSED	{ .container = -1, .group = -1, .device = -1 }
+#define VFIO_DEV_CLOSED	{ .iommufd = -1, .device = -1 }
 
-/* The four steps of an open, and vfio_open() for all of them; @container -1: a new one */
-int vfio_open_group(struct vfio_dev *dev);
-int vfio_enter_container(struct vfio_dev *dev, int container);
-int vfio_open_device(struct vfio_dev *dev);
+/*
+ * The steps of an open, and vfio_open() for all of them. @shared: the device whose
+ * iommufd and page table to use; NULL: new ones. No DMA is attached.
+ */
+int vfio_open_iommufd(struct vfio_dev *dev, const struct vfio_dev *shared);
+int vfio_open_device(struct vfio_dev *dev);	/* opens the file, calls vfio_bind() */
+int vfio_bind(struct vfio_dev *dev);
 int vfio_map_bar(struct vfio_dev *dev);
-int vfio_open(struct vfio_dev *dev, enum role role, int container);
+int vfio_open(struct vfio_dev *dev, enum role role, const struct vfio_dev *shared);
 /* A mapping of the BAR holds the device's file just as its fd does */
 void vfio_close_device(struct vfio_dev *dev);
 void vfio_close(struct vfio_dev *dev);
 
-int vfio_map(int container, void *memory, __u64 iova, size_t size);
-int vfio_unmap(int container, __u64 iova, size_t size);
+/* Page tables: for DMA with and without PASID */
+int ioas_new(int iommufd, __u32 *ioas);
+int ioas_map(int iommufd, __u32 ioas, void *memory, __u64 iova, size_t size);
+int ioas_unmap(int iommufd, __u32 ioas, __u64 iova, size_t size);
+int hwpt_new(const struct vfio_dev *dev, __u32 ioas, __u32 *hwpt);
+int iommufd_destroy(int iommufd, __u32 id);
+/* In the page table that vfio_open() made */
+int vfio_map(const struct vfio_dev *dev, void *memory, __u64 iova, size_t size);
+int vfio_unmap(const struct vfio_dev *dev, __u64 iova, size_t size);
 int vfio_reset(int device);
 /* Get and set the power state of the device, 0 (D0) to 3 (D3hot) */
 int vfio_power_state(int device);
@@ -80,13 +92,23 @@ int vfio_low_power(int device, bool enter);
 bool machine_is_suspended(const char *bdf);
 /* /dev/vfio/devices/vfio* of the device */
 int vfio_open_cdev(const char *bdf);
+/* The file of the device's group */
+int vfio_open_group(const char *bdf);
 
-/* Flags of an attachment: DMA with the id as its PASID, or DMA without PASID */
+#define NO_PASID	0xffffffffU
+
+/* Attach DMA to a page table: with @pasid, or NO_PASID; @flags: under an IOASID or not */
+int vfio_attach_pt(int device, __u32 flags, __u32 pasid, __u32 pt, int ioasid_fd, __u32 id);
+int vfio_detach_pt(int device, __u32 pasid);
+
+/* The kinds of DMA under an IOASID: with the id as its PASID, or without PASID */
 #define TAGGED		0
-#define FLAG_NO_PASID	VFIO_DEVICE_IOASID_NO_PASID
+#define FLAG_NO_PASID	1
 
-int vfio_attach(int device, int ioasid_fd, __u32 id, __u32 flags);
-int vfio_detach(int device, __u32 id, __u32 flags);
+int vfio_attach(const struct vfio_dev *dev, int ioasid_fd, __u32 id, __u32 flags);
+int vfio_detach(const struct vfio_dev *dev, __u32 id, __u32 flags);
+/* DMA without PASID, under no IOASID */
+int vfio_attach_no_ioasid(const struct vfio_dev *dev);
 
 /* Memory that children share, for the device to write to */
 #define PAGE		4096UL
@@ -98,7 +120,6 @@ bool is_filled(const void *page, __u64 pattern);
 
 /* The queues of a pasid-test device whose BAR is mapped */
 
-#define NO_PASID	0xffffffffU
 /* The PASID of DMA that an attachment of @id with @flags translates */
 __u32 pasid_of(__u32 flags, __u32 id);
 

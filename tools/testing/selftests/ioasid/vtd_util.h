@@ -8,6 +8,7 @@
 
 #include <linux/const.h>
 #include <linux/types.h>
+#include <stdbool.h>
 
 #define GSTS_TRANSLATES	_BITULL(31)
 #define RTADDR_SCALABLE	_BITULL(10)
@@ -28,6 +29,14 @@ const __u64 *vtd_map_entry(const char *bdf, __u32 pasid);
 static inline __u64 read_entry(const __u64 *entry)
 {
 	return __atomic_load_n(entry, __ATOMIC_RELAXED);
+}
+
+/* The address of the page table that a present entry leads to */
+static inline __u64 entry_table(const __u64 *entry)
+{
+	bool first_level = (read_entry(entry) >> 6 & 7) == 1;
+
+	return read_entry(entry + (first_level ? 2 : 0)) & ~0xfffULL;
 }
 
 void vtd_unmap_entry(const __u64 *entry);
