@@ -191,7 +191,8 @@ static void ioasid_put_owners(struct list_head *parked)
  * freed when the last of its IOASIDs is recycled.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
- * may sleep. Does not wait for holders.
+ * may sleep. Does not wait until holders put their references, but for an
+ * attach, replace or detach that runs: see ioasid_free().
  */
 void ioasid_set_free(struct ioasid_set *set)
 {
@@ -373,7 +374,10 @@ void ioasid_publish(struct ioasid *ioasid)
  * twice is harmless.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
- * may sleep. Does not wait for holders, and calls none.
+ * may sleep. Does not wait until holders put their references, and calls no
+ * holder. It waits for an attach, replace or detach of the same set that runs:
+ * where the IOMMU has page requests, that one may wait for page faults of
+ * processes that have nothing to do with the set.
  */
 void ioasid_free(struct ioasid *ioasid)
 {
