@@ -27,9 +27,9 @@ struct ioasid_set {
 	u32 id;
 	bool charged;			/* to a misc cgroup, see ioasid_charge() */
 	/*
-	 * Orders attach, detach and park of the set's IOASIDs. Taken in
-	 * process context, outside iommu_group::mutex and the locks of the
-	 * xarrays.
+	 * Orders attach and park of the set's IOASIDs, and guards the lists of
+	 * attachments. Taken in process context, outside iommu_group::mutex and
+	 * the locks of the xarrays.
 	 */
 	struct mutex lock;
 	unsigned int nr_attachments;	/* at most quota */
@@ -85,13 +85,14 @@ struct ioasid_batch {
 };
 
 /*
- * Hardware operations on attachments, called with set->lock held. All
- * attachments of a set have the same ops.
+ * Hardware operations on attachments. All attachments of a set have the same
+ * ops. Attach and block are called with set->lock held. Replace and detach are
+ * not: a block may come at the same time, and, after a detach, once more.
  */
 struct ioasid_attachment_ops {
 	int (*attach)(struct ioasid_attachment *attachment,
 		      struct iommu_attach_handle *handle);
-	/* If it fails, the old page table stays */
+	/* If it fails, the old page table stays. -ESHUTDOWN: it is blocked. */
 	int (*replace)(struct ioasid_attachment *attachment,
 		       struct iommu_domain *domain,
 		       struct iommu_attach_handle *handle);
@@ -116,6 +117,7 @@ struct ioasid_attachment *
 __ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
 		struct iommu_domain *domain, struct iommu_attach_handle *handle,
 		const struct ioasid_attachment_ops *ops, const char *holder);
+void __ioasid_detach(struct ioasid_attachment *attachment);
 
 struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged);
 void ioasid_set_free(struct ioasid_set *set);

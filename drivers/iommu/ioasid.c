@@ -147,7 +147,8 @@ static void ioasid_batch_add(struct ioasid_batch *batch,
 
 /*
  * Blocks the DMA of IOASIDs. All are PARKED already, so none can be found once
- * the first is blocked. set->lock keeps the attachments in place.
+ * the first is blocked. set->lock keeps the attachments in place: an
+ * ioasid_detach() that runs meanwhile does not return.
  */
 static void ioasid_block_all(struct ioasid_set *set, struct list_head *parked)
 {
@@ -191,8 +192,8 @@ static void ioasid_put_owners(struct list_head *parked)
  * freed when the last of its IOASIDs is recycled.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
- * may sleep. Does not wait until holders put their references, but for an
- * attach, replace or detach that runs: see ioasid_free().
+ * may sleep. Does not wait until holders put their references. For what it may
+ * wait: see ioasid_free().
  */
 void ioasid_set_free(struct ioasid_set *set)
 {
@@ -375,9 +376,9 @@ void ioasid_publish(struct ioasid *ioasid)
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait until holders put their references, and calls no
- * holder. It waits for an attach, replace or detach of the same set that runs:
- * where the IOMMU has page requests, that one may wait for page faults of
- * processes that have nothing to do with the set.
+ * holder. It may wait for an attach of the same set that runs, and for calls
+ * that have the mutex of an iommu_group of one of the attachments, see
+ * iommu_block_device_pasids().
  */
 void ioasid_free(struct ioasid *ioasid)
 {
@@ -554,10 +555,11 @@ err_unlock:
  * @handle: A new handle, which the caller keeps until ioasid_detach() or the
  *          next ioasid_replace() returns.
  *
- * Translation is not interrupted if the IOMMU driver can do that.
+ * Translation is not interrupted if the IOMMU driver can do that. If the IOASID
+ * is freed meanwhile, the DMA is blocked, whatever this returns.
  *
- * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
- * may sleep.
+ * Context: Process context. Calls into the IOMMU driver, may sleep. The caller
+ * serializes this with ioasid_detach() and other calls for @attachment.
  * Return:
  * * 0, or an error, after which the old page table and handle are still in use:
  * * %-ESHUTDOWN	- the IOASID is parked
@@ -568,40 +570,31 @@ int ioasid_replace(struct ioasid_attachment *attachment,
 		   struct iommu_domain *domain,
 		   struct iommu_attach_handle *handle)
 {
-	struct ioasid *ioasid = attachment->ioasid;
-	struct ioasid_set *set = ioasid->set;
-	int ret = -ESHUTDOWN;
+	int ret;
 
-	mutex_lock(&set->lock);
-	if (!ioasid->parked) {
-		ret = attachment->ops->replace(attachment, domain, handle);
-		if (!ret)
-			attachment->domain = domain;
-	}
-	mutex_unlock(&set->lock);
+	if (ioasid_is_parked(attachment->ioasid))
+		return -ESHUTDOWN;
+	/* Not under the set's lock: page requests may be drained, which takes long */
+	ret = attachment->ops->replace(attachment, domain, handle);
+	if (!ret)
+		attachment->domain = domain;
 	return ret;
 }
 EXPORT_SYMBOL_GPL(ioasid_replace);
 
-/**
- * ioasid_detach() - End an attachment
- * @attachment: The attachment; freed by this call. Its IOASID may be active or
- *              parked.
- *
- * The DMA is not translated any more. If the IOASID is active, faults of it are
- * reported, so stop the device first. If it is parked, the DMA stays quiet where
- * the IOMMU can block quietly, until the next attach.
- *
- * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
- * may sleep.
- */
-void ioasid_detach(struct ioasid_attachment *attachment)
+/* The part of ioasid_detach() that knows no IOMMU. For tests as well. */
+void __ioasid_detach(struct ioasid_attachment *attachment)
 {
 	struct ioasid *ioasid = attachment->ioasid;
 	struct ioasid_set *set = ioasid->set;
 
-	mutex_lock(&set->lock);
+	/*
+	 * Not under the set's lock: page requests are drained, which takes long.
+	 * A free may block the DMA before, meanwhile and after.
+	 */
 	attachment->ops->detach(attachment);
+
+	mutex_lock(&set->lock);
 	trace_ioasid_detach(attachment);
 	list_del(&attachment->node);
 	set->nr_attachments--;
@@ -612,7 +605,6 @@ void ioasid_detach(struct ioasid_attachment *attachment)
 	kfree(attachment);
 	ioasid_put(ioasid);
 }
-EXPORT_SYMBOL_GPL(ioasid_detach);
 
 /* How many IOASIDs the set has and may have, for its owner and debugfs */
 void ioasid_set_count(struct ioasid_set *set, struct ioasid_set_counts *counts)

@@ -54,7 +54,6 @@ static void attachment_detach(struct ioasid_attachment *attachment)
 	else
 		iommu_detach_device_pasid(attachment->domain, dev,
 					  attachment->pasid);
-	pm_runtime_put(dev);
 }
 
 static const struct ioasid_attachment_ops attachment_ops = {
@@ -146,3 +145,25 @@ struct ioasid_attachment *ioasid_attach(struct ioasid *ioasid,
 	return attachment;
 }
 EXPORT_SYMBOL_GPL(ioasid_attach);
+
+/**
+ * ioasid_detach() - End an attachment
+ * @attachment: The attachment; freed by this call. Its IOASID may be active or
+ *              parked.
+ *
+ * The DMA is not translated any more. If the IOASID is active, faults of it are
+ * reported, so stop the device first. If it is parked, the DMA stays quiet where
+ * the IOMMU can block quietly, until the next attach.
+ *
+ * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
+ * may sleep. The caller does not attach the PASID of the device again before
+ * this returns.
+ */
+void ioasid_detach(struct ioasid_attachment *attachment)
+{
+	struct device *dev = attachment->dev;
+
+	__ioasid_detach(attachment);
+	pm_runtime_put(dev);
+}
+EXPORT_SYMBOL_GPL(ioasid_detach);

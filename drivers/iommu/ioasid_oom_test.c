@@ -75,7 +75,7 @@ static int make_attachment(struct needy *needy)
 
 static void unmake_attachment(struct needy *needy)
 {
-	ioasid_detach(needy->made);
+	__ioasid_detach(needy->made);
 }
 
 static const struct memory_case {

@@ -97,7 +97,7 @@ static void turn_of_all_kinds(struct racer *racer)
 		atomic_inc(&race->met);
 		if (dice % 3)
 			ioasid_free(ioasid);
-		ioasid_detach(attachment);
+		__ioasid_detach(attachment);
 	} else {
 		RACE_EXPECT(race, PTR_ERR(attachment) == -ESHUTDOWN);
 	}
@@ -291,7 +291,7 @@ static void turn_to_use_the_set(struct racer *racer)
 	if (get_random_u32_below(2))
 		ioasid_free(ioasid);
 	if (!IS_ERR(attachment))
-		ioasid_detach(attachment);
+		__ioasid_detach(attachment);
 	ioasid_put(ioasid);
 }
 

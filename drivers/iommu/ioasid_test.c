@@ -413,7 +413,7 @@ static void query_sees_parked_ioasids_of_the_set(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, ioasid_query(test->priv, id, &status), 0);
 	KUNIT_EXPECT_TRUE(test, status.parked);
 	KUNIT_EXPECT_EQ(test, status.attachments, 1);
-	ioasid_detach(attachment);
+	__ioasid_detach(attachment);
 	KUNIT_ASSERT_EQ(test, ioasid_query(test->priv, id, &status), 0);
 	KUNIT_EXPECT_EQ(test, status.attachments, 0);
 	ioasid_put(ioasid);
@@ -533,7 +533,7 @@ static void set_free_parks_the_active_ioasids(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 1);
 	EXPECT_COUNTS(test, set, 0, 2);
 	KUNIT_EXPECT_EQ(test, count(set).parks, 3);
-	ioasid_detach(attachment);
+	__ioasid_detach(attachment);
 	ioasid_put(held);
 	/* The set goes with the last of its IOASIDs */
 	KUNIT_EXPECT_EQ(test, refcount_read(&parked->set->refs), 1);
@@ -567,7 +567,7 @@ static void no_ioasid_is_found_once_the_first_is_blocked(struct kunit *test)
 	ioasid_set_free(set);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 4);
 	for (i = 0; i < 4; i++) {
-		ioasid_detach(attachment[i]);
+		__ioasid_detach(attachment[i]);
 		ioasid_put(ioasid[i]);
 	}
 }
@@ -622,7 +622,7 @@ static void set_free_waits_once_a_batch(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), attachments);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.batches), param->batches);
 	for (i = 0; i < attachments; i++)
-		ioasid_detach(attachment[i]);
+		__ioasid_detach(attachment[i]);
 }
 
 /* Attachments */
@@ -637,11 +637,11 @@ static void attachments_count_against_the_quota(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, PTR_ERR(attach(ioasid, &devs[2])), -EDQUOT);
 	/* The owner's, the test's, and those of the attachments */
 	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 4);
-	ioasid_detach(a);
+	__ioasid_detach(a);
 	a = must_attach(test, ioasid, &devs[2]);
 	ioasid_free(ioasid);
-	ioasid_detach(a);
-	ioasid_detach(b);
+	__ioasid_detach(a);
+	__ioasid_detach(b);
 	ioasid_put(ioasid);
 	ioasid_set_free(set);
 }
@@ -654,7 +654,7 @@ static void attach_takes_a_reference(struct kunit *test)
 
 	free_and_put(ioasid);
 	KUNIT_EXPECT_TRUE(test, is_taken(test, id));
-	ioasid_detach(attachment);
+	__ioasid_detach(attachment);
 	KUNIT_EXPECT_FALSE(test, is_taken(test, id));
 }
 
@@ -664,16 +664,16 @@ static void free_blocks_each_attachment_once(struct kunit *test)
 	struct ioasid_attachment *a = must_attach(test, ioasid, dev_a);
 	struct ioasid_attachment *b = must_attach(test, ioasid, dev_b);
 
-	ioasid_detach(b);
+	__ioasid_detach(b);
 	b = must_attach(test, ioasid, dev_b);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 0);
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
-	ioasid_detach(a);
+	__ioasid_detach(a);
 	ioasid_put(ioasid);
-	ioasid_detach(b);
+	__ioasid_detach(b);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.detached), 3);
 }
 
@@ -701,8 +701,8 @@ static void a_device_may_attach_with_and_without_pasid(struct kunit *test)
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.batches), 1);
-	ioasid_detach(a);
-	ioasid_detach(b);
+	__ioasid_detach(a);
+	__ioasid_detach(b);
 	ioasid_put(ioasid);
 }
 
@@ -716,8 +716,8 @@ static void a_device_may_attach_to_several_ioasids(struct kunit *test)
 	ioasid_free(first);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 1);
 	KUNIT_EXPECT_FALSE(test, second->parked);
-	ioasid_detach(a);
-	ioasid_detach(b);
+	__ioasid_detach(a);
+	__ioasid_detach(b);
 	ioasid_put(first);
 	free_and_put(second);
 }
@@ -735,8 +735,8 @@ static void a_pasid_need_not_be_the_id(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ioasid->nr_attachments, 2);
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 2);
-	ioasid_detach(a);
-	ioasid_detach(b);
+	__ioasid_detach(a);
+	__ioasid_detach(b);
 	ioasid_put(ioasid);
 }
 
@@ -760,7 +760,42 @@ static void replace_works_until_the_ioasid_is_parked(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, attachment->domain, first);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.replaced), 1);
 	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 2);
-	ioasid_detach(attachment);
+	__ioasid_detach(attachment);
+	ioasid_put(ioasid);
+}
+
+/* The IOMMU driver drains page requests, as long as others take to handle them */
+static void free_it(struct kunit *test, struct ioasid *ioasid)
+{
+	KUNIT_ASSERT_FALSE(test, mutex_is_locked(&ioasid->set->lock));
+	ioasid_free(ioasid);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked), 1);
+}
+
+static void free_does_not_wait_for_a_replace(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	struct ioasid_attachment *attachment = must_attach(test, ioasid, dev_a);
+
+	hw.test = test;
+	hw.when_replaced = free_it;
+	KUNIT_EXPECT_EQ(test, ioasid_replace(attachment, NULL, NULL), 0);
+	KUNIT_EXPECT_TRUE(test, ioasid->parked);
+	__ioasid_detach(attachment);
+	ioasid_put(ioasid);
+}
+
+static void free_does_not_wait_for_a_detach(struct kunit *test)
+{
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	struct ioasid_attachment *attachment = must_attach(test, ioasid, dev_a);
+
+	hw.test = test;
+	hw.when_detached = free_it;
+	__ioasid_detach(attachment);
+	KUNIT_EXPECT_TRUE(test, ioasid->parked);
+	KUNIT_EXPECT_EQ(test, ioasid->nr_attachments, 0);
+	KUNIT_EXPECT_EQ(test, refcount_read(&ioasid->refs), 1);
 	ioasid_put(ioasid);
 }
 
@@ -971,13 +1006,13 @@ static void an_attachment_is_named_until_detach(struct kunit *test)
 	hw.error = -EBUSY;
 	KUNIT_EXPECT_EQ(test, PTR_ERR(attach(ioasid, dev_a)), -EBUSY);
 	KUNIT_EXPECT_STREQ(test, shown(test, ioasid), held_by(test, all));
-	ioasid_detach(a);
+	__ioasid_detach(a);
 	KUNIT_EXPECT_STREQ(test, shown(test, ioasid),
 			   held_by(test, " held by owner (%s), kunit (%s, kunit-1)"));
 	ioasid_free(ioasid);
 	KUNIT_EXPECT_STREQ(test, shown(test, ioasid),
 			   held_by(test, " held by kunit (%s, kunit-1)"));
-	ioasid_detach(b);
+	__ioasid_detach(b);
 	KUNIT_EXPECT_STREQ(test, shown(test, ioasid), "");
 	ioasid_put(ioasid);
 }
@@ -1060,6 +1095,8 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(a_device_may_attach_to_several_ioasids),
 	KUNIT_CASE(a_pasid_need_not_be_the_id),
 	KUNIT_CASE(replace_works_until_the_ioasid_is_parked),
+	KUNIT_CASE(free_does_not_wait_for_a_replace),
+	KUNIT_CASE(free_does_not_wait_for_a_detach),
 	KUNIT_CASE(a_failed_attach_leaves_no_trace),
 #ifdef CONFIG_IOMMU_API
 	KUNIT_CASE(a_device_without_an_iommu_cannot_be_attached),

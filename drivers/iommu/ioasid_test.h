@@ -33,8 +33,10 @@ struct test_hardware {
 	atomic_t odd_batches;	/* empty, or too long */
 	int error;	/* what attach and replace return */
 	bool slow;	/* sleeps at times, as real hardware is waited for */
-	/* What a test does when attachments are blocked */
+	/* What a test does when attachments are blocked, replaced, detached */
 	void (*when_blocked)(struct kunit *test, struct ioasid_set *set);
+	void (*when_replaced)(struct kunit *test, struct ioasid *ioasid);
+	void (*when_detached)(struct kunit *test, struct ioasid *ioasid);
 	struct kunit *test;
 };
 
@@ -83,6 +85,8 @@ static inline int hw_replace(struct ioasid_attachment *attachment,
 		return hw.error;
 	if (hw.slow)
 		sleep_at_times();
+	if (hw.when_replaced)
+		hw.when_replaced(hw.test, attachment->ioasid);
 	atomic_inc(&hw.replaced);
 	return 0;
 }
@@ -109,6 +113,8 @@ static inline void hw_detach(struct ioasid_attachment *attachment)
 {
 	if (hw.slow)
 		sleep_at_times();
+	if (hw.when_detached)
+		hw.when_detached(hw.test, attachment->ioasid);
 	atomic_inc(&hw.detached);
 }
 

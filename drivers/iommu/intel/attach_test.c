@@ -33,23 +33,33 @@ struct sva {
 
 static struct sva sva;
 
-/* Attach an SVA domain of a new mm to TEST_PASID of the first device */
+/* The SVA domain of a new mm, for the first device */
+static struct iommu_domain *sva_alloc(struct kunit *test)
+{
+	struct mm_struct *mm = mm_alloc();
+	struct iommu_domain *domain;
+
+	KUNIT_ASSERT_NOT_NULL(test, mm);
+	domain = intel_svm_domain_alloc(sva.dev, mm);
+	if (IS_ERR(domain)) {
+		mmput(mm);
+		kunit_skip(test, "needs CONFIG_INTEL_IOMMU_SVM");
+	}
+	/* As iommu_sva_domain_alloc() does */
+	domain->type = IOMMU_DOMAIN_SVA;
+	domain->mm = mm;
+	return domain;
+}
+
+/* Attach one to TEST_PASID */
 static void sva_attach(struct kunit *test)
 {
 	struct test_machine *m = test->priv;
 
 	memset(&sva, 0, sizeof(sva));
 	sva.dev = &m->pdev[0].dev;
-	sva.mm = mm_alloc();
-	KUNIT_ASSERT_NOT_NULL(test, sva.mm);
-	sva.domain = intel_svm_domain_alloc(sva.dev, sva.mm);
-	if (IS_ERR(sva.domain)) {
-		mmput(sva.mm);
-		kunit_skip(test, "needs CONFIG_INTEL_IOMMU_SVM");
-	}
-	/* As iommu_sva_domain_alloc() does */
-	sva.domain->type = IOMMU_DOMAIN_SVA;
-	sva.domain->mm = sva.mm;
+	sva.domain = sva_alloc(test);
+	sva.mm = sva.domain->mm;
 
 	KUNIT_ASSERT_EQ(test, 0, sva.domain->ops->set_dev_pasid(sva.domain, sva.dev,
 								TEST_PASID, NULL));
@@ -288,6 +298,145 @@ static void detach_keeps_cache_tags_until_the_flush(struct kunit *test)
 	kfree(detached->qi_batch);
 }
 
+/* --- Page requests, which are drained before the device may have no more */
+
+static int enable_iopf(struct device *dev)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(dev);
+
+	info->iopf_refcount++;
+	return 0;
+}
+
+static void disable_iopf(struct device *dev)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(dev);
+
+	info->iopf_refcount--;
+}
+
+static int never_called(struct iopf_group *group)
+{
+	return -EINVAL;
+}
+
+/* Instead of the functions that need a group */
+static void stub_iopf(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+
+	kunit_activate_static_stub(test, intel_iommu_enable_iopf, enable_iopf);
+	kunit_activate_static_stub(test, intel_iommu_disable_iopf, disable_iopf);
+	m->info[0].pri_supported = 1;
+	m->info[0].pri_enabled = 1;
+}
+
+static void expect_drain(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+
+	KUNIT_EXPECT_EQ(test, 1, m->nr_drains);
+	KUNIT_EXPECT_EQ(test, 0, m->info[0].iopf_refcount);
+}
+
+static void detach_without_pasid_drains_page_requests(struct kunit *test)
+{
+	struct iommu_domain *blocked = intel_iommu_ops.blocked_domain;
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+	struct dmar_domain *domain;
+
+	stub_iopf(test);
+	domain = add_domain(test, &intel_fs_paging_domain_ops);
+	domain->domain.iopf_handler = never_called;
+	KUNIT_ASSERT_EQ(test, 0,
+			intel_pasid_setup_first_level(m->iommu[0], dev, TEST_PGD,
+						      IOMMU_NO_PASID,
+						      domain_id_iommu(domain, m->iommu[0]),
+						      0));
+	tag(test, domain, IOMMU_NO_PASID);
+	m->info[0].domain = domain;
+	m->info[0].domain_attached = true;
+	m->info[0].iopf_refcount = 1;
+	list_add(&m->info[0].link, &domain->devices);
+
+	test_forget(m);
+	blocked->ops->attach_dev(blocked, dev, &domain->domain);
+	expect_drain(test);
+	kfree(domain->qi_batch);
+}
+
+/* By @domain, which takes no page requests */
+static void replace_drains(struct kunit *test, struct iommu_domain *domain)
+{
+	struct iommu_domain *blocked = intel_iommu_ops.blocked_domain;
+	struct test_machine *m = test->priv;
+
+	sva_attach(test);
+	sva.domain->iopf_handler = never_called;
+	m->info[0].iopf_refcount = 1;
+	KUNIT_EXPECT_EQ(test, 0, domain->ops->set_dev_pasid(domain, sva.dev,
+							    TEST_PASID, sva.domain));
+	expect_drain(test);
+	blocked->ops->set_dev_pasid(blocked, sva.dev, TEST_PASID, domain);
+	mmput(sva.mm);
+	sva_free();
+}
+
+static void replace_drains_page_requests(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct iommu_domain *domain;
+	struct mm_struct *mm;
+
+	stub_iopf(test);
+	replace_drains(test, intel_iommu_ops.identity_domain);
+
+	domain = intel_iommu_ops.domain_alloc_paging_flags(sva.dev, 0, NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(domain));
+	replace_drains(test, domain);
+	domain->ops->free(domain);
+
+	domain = sva_alloc(test);
+	mm = domain->mm;
+	replace_drains(test, domain);
+	mmput(mm);
+	domain->ops->free(domain);
+	mmu_notifier_synchronize();
+	KUNIT_EXPECT_FALSE(test, m->locked);
+}
+
+/* --- Dirty tracking */
+
+/* During a replacement, a PASID is on the lists of two domains */
+static void dirty_tracking_changes_no_entry_of_another_domain(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+	struct pasid_entry *pte = intel_pasid_get_entry(dev, TEST_PASID);
+
+	KUNIT_ASSERT_NOT_NULL(test, pte);
+	pasid_set_domain_id(pte, 7);
+	pasid_set_translation_type(pte, PASID_ENTRY_PGTT_FL_ONLY);
+	pasid_set_present(pte);
+	KUNIT_EXPECT_EQ(test, 0, intel_pasid_setup_dirty_tracking(m->iommu[0], dev,
+								  TEST_PASID, 8, true));
+
+	pasid_set_translation_type(pte, PASID_ENTRY_PGTT_SL_ONLY);
+	KUNIT_EXPECT_EQ(test, 0, intel_pasid_setup_dirty_tracking(m->iommu[0], dev,
+								  TEST_PASID, 8, true));
+	KUNIT_EXPECT_FALSE(test, pasid_get_ssade(pte));
+	KUNIT_EXPECT_EQ(test, 0, m->nr_submissions);
+
+	KUNIT_EXPECT_EQ(test, 0, intel_pasid_setup_dirty_tracking(m->iommu[0], dev,
+								  TEST_PASID, 7, true));
+	KUNIT_EXPECT_TRUE(test, pasid_get_ssade(pte));
+	KUNIT_EXPECT_GE(test, m->nr_submissions, 1);
+	KUNIT_EXPECT_EQ(test, 0, intel_pasid_setup_dirty_tracking(m->iommu[0], dev,
+								  TEST_PASID, 8, false));
+	KUNIT_EXPECT_TRUE(test, pasid_get_ssade(pte));
+}
+
 /* --- Devices */
 
 static void disabled_pasid_is_not_attached(struct kunit *test)
@@ -308,6 +457,28 @@ static void disabled_pasid_is_not_attached(struct kunit *test)
 	free_domain(test, paging);
 }
 
+static void refused_domain_leaves_the_old_one(struct kunit *test)
+{
+	struct iommu_domain *identity = intel_iommu_ops.identity_domain;
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+	struct iommu_domain *refused;
+
+	refused = intel_iommu_ops.domain_alloc_paging_flags(dev, 0, NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(refused));
+	KUNIT_ASSERT_EQ(test, 0, identity->ops->attach_dev(identity, dev, NULL));
+	KUNIT_ASSERT_TRUE(test, pasid_pte_is_present(test_entry(dev, IOMMU_NO_PASID)));
+
+	/* An IOMMU that has no first stage */
+	m->iommu[0]->ecap &= ~BIT_ULL(47);
+	KUNIT_EXPECT_EQ(test, -EINVAL, refused->ops->attach_dev(refused, dev, identity));
+	KUNIT_EXPECT_TRUE(test, pasid_pte_is_present(test_entry(dev, IOMMU_NO_PASID)));
+	KUNIT_EXPECT_EQ(test, 0, m->nr_submissions);
+
+	device_block_translation(dev);
+	refused->ops->free(refused);
+}
+
 static struct kunit_case attach_test_cases[] = {
 	KUNIT_CASE(exit_blocks_with_one_store),
 	KUNIT_CASE(detach_drains_page_requests_after_exit),
@@ -315,7 +486,11 @@ static struct kunit_case attach_test_cases[] = {
 	KUNIT_CASE(unmap_fences_device_tlb_without_pasid),
 	KUNIT_CASE(unmap_needs_no_other_fence),
 	KUNIT_CASE(detach_keeps_cache_tags_until_the_flush),
+	KUNIT_CASE(detach_without_pasid_drains_page_requests),
+	KUNIT_CASE(replace_drains_page_requests),
+	KUNIT_CASE(dirty_tracking_changes_no_entry_of_another_domain),
 	KUNIT_CASE(disabled_pasid_is_not_attached),
+	KUNIT_CASE(refused_domain_leaves_the_old_one),
 	{}
 };
 

@@ -345,7 +345,7 @@ static void blocked_entry_takes_dirty_tracking(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0,
 			intel_pasid_setup_dirty_tracking(m->iommu[0],
 							 batch.entries[0].dev,
-							 1, true));
+							 1, 7, true));
 	KUNIT_EXPECT_TRUE(test, is_blocked(entry(0)));
 	KUNIT_EXPECT_EQ(test, m->nr_submissions, before);
 }

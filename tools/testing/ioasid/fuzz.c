@@ -31,12 +31,11 @@ static char devices[DEVS];
 /*
  * An attachment: in place of the domain, which the core only hands on. Who
  * checks a free reads state, IOASID and set under no lock, and does not follow
- * the pointers: they may be stale. What orders the moves is the
- * core's lock alone: the thread sanitizer looks after their count.
+ * the pointers: they may be stale. hw_lock stands for the locks of the IOMMU
+ * core and its driver.
  */
 struct hw {
 	int state;
-	unsigned int moves;
 	const struct ioasid *ioasid;
 	const struct ioasid_set *set;
 };
@@ -45,34 +44,42 @@ enum { IDLE, ATTACHED, BLOCKED };
 
 static struct hw hw[BANKS][BANK_ATTACHMENTS];
 static struct hw hw_fails;
+static DEFINE_MUTEX(hw_lock);
 
-static void hw_move(struct ioasid_attachment *attachment, int from, int or_from,
-		    int to)
+static struct hw *hw_of(struct ioasid_attachment *attachment)
 {
 	struct hw *h = (struct hw *)attachment->domain;
-	const struct ioasid *ioasid = attachment->ioasid;
-	int state = __atomic_load_n(&h->state, __ATOMIC_RELAXED);
 
-	lockdep_assert_held(&ioasid->set->lock);
-	if (state != from && state != or_from)
-		shim_bug("an attachment goes from state %d to %d", state, to);
-	if (state != IDLE && h->ioasid != ioasid)
+	lockdep_assert_held(&hw_lock);
+	if (h->state != IDLE && h->ioasid != attachment->ioasid)
 		shim_bug("an attachment of another IOASID");
+	return h;
+}
+
+static void hw_set(struct hw *h, int state)
+{
 	sched_point();
-	h->moves++;
-	__atomic_store_n(&h->ioasid, ioasid, __ATOMIC_RELAXED);
-	__atomic_store_n(&h->set, ioasid->set, __ATOMIC_RELAXED);
-	__atomic_store_n(&h->state, to, __ATOMIC_RELAXED);
+	__atomic_store_n(&h->state, state, __ATOMIC_RELAXED);
 }
 
 static int hw_attach(struct ioasid_attachment *attachment,
 		     struct iommu_attach_handle *handle)
 {
+	struct hw *h;
+
 	if (attachment->ioasid->parked)
 		shim_bug("attach to a PARKED IOASID");
 	if ((struct hw *)attachment->domain == &hw_fails)
 		return -EIO;
-	hw_move(attachment, IDLE, IDLE, ATTACHED);
+	lockdep_assert_held(&attachment->ioasid->set->lock);
+	mutex_lock(&hw_lock);
+	h = hw_of(attachment);
+	if (h->state != IDLE)
+		shim_bug("attach in state %d", h->state);
+	__atomic_store_n(&h->ioasid, attachment->ioasid, __ATOMIC_RELAXED);
+	__atomic_store_n(&h->set, attachment->ioasid->set, __ATOMIC_RELAXED);
+	hw_set(h, ATTACHED);
+	mutex_unlock(&hw_lock);
 	return 0;
 }
 
@@ -80,18 +87,30 @@ static int hw_replace(struct ioasid_attachment *attachment,
 		      struct iommu_domain *domain,
 		      struct iommu_attach_handle *handle)
 {
-	if (attachment->ioasid->parked)
-		shim_bug("another page table for a PARKED IOASID");
-	if ((struct hw *)domain == &hw_fails)
-		return -EIO;
-	hw_move(attachment, ATTACHED, ATTACHED, ATTACHED);
-	return 0;
+	int ret = 0;
+
+	mutex_lock(&hw_lock);
+	switch (hw_of(attachment)->state) {
+	case ATTACHED:
+		if ((struct hw *)domain == &hw_fails)
+			ret = -EIO;
+		break;
+	case BLOCKED:
+		ret = -ESHUTDOWN;
+		break;
+	default:
+		shim_bug("another page table for what is not attached");
+	}
+	sched_point();
+	mutex_unlock(&hw_lock);
+	return ret;
 }
 
 static void hw_block(const struct ioasid_batch *batch)
 {
 	struct task *me = current;
 	unsigned int i;
+	struct hw *h;
 
 	if (!batch->count || batch->count > IOASID_BATCH_SIZE)
 		shim_bug("a batch of %u attachments", batch->count);
@@ -100,13 +119,26 @@ static void hw_block(const struct ioasid_batch *batch)
 		me->blocked++;
 		if (!batch->attachments[i]->ioasid->parked)
 			shim_bug("block of an ACTIVE IOASID");
-		hw_move(batch->attachments[i], ATTACHED, ATTACHED, BLOCKED);
+		lockdep_assert_held(&batch->attachments[i]->ioasid->set->lock);
+		mutex_lock(&hw_lock);
+		h = hw_of(batch->attachments[i]);
+		/* If it is being detached, it stays so */
+		if (h->state == ATTACHED)
+			hw_set(h, BLOCKED);
+		mutex_unlock(&hw_lock);
 	}
 }
 
 static void hw_detach(struct ioasid_attachment *attachment)
 {
-	hw_move(attachment, ATTACHED, BLOCKED, IDLE);
+	struct hw *h;
+
+	mutex_lock(&hw_lock);
+	h = hw_of(attachment);
+	if (h->state == IDLE)
+		shim_bug("detach of what is not attached");
+	hw_set(h, IDLE);
+	mutex_unlock(&hw_lock);
 }
 
 static const struct ioasid_attachment_ops hw_ops = {
@@ -451,7 +483,7 @@ static void call(const struct op *op, struct result *r)
 					(struct iommu_domain *)h, NULL);
 		break;
 	case DETACH:
-		ioasid_detach(b->attachment[op->attachment]);
+		__ioasid_detach(b->attachment[op->attachment]);
 		b->attachment[op->attachment] = NULL;
 		break;
 	case QUERY:

@@ -396,8 +396,6 @@ static enum verdict step_replace(const struct model *m, const struct op *op,
 	const struct model_ioasid *n = &m->ioasid[b->attachment[op->attachment] - 1];
 	int want = 0;
 
-	if (m->set[n->set].mutex)
-		return NO;
 	if (n->parked)
 		want = -ESHUTDOWN;
 	else if (op->dev_fails)
