@@ -107,7 +107,7 @@ struct ioasid_attachment {
 	const struct ioasid_attachment_ops *ops;
 	struct device *dev;
 	unsigned int pasid;		/* on the bus; IOMMU_NO_PASID: none */
-	struct iommu_domain *domain;
+	struct iommu_domain *domain;	/* not for block: it may change */
 	const char *holder;
 	struct ioasid_tracker tracker;
 	struct list_head node;		/* ioasid->attachments */

@@ -36,6 +36,7 @@ static char devices[DEVS];
  */
 struct hw {
 	int state;
+	const struct ioasid_attachment *attachment;	/* unless IDLE */
 	const struct ioasid *ioasid;
 	const struct ioasid_set *set;
 };
@@ -46,14 +47,17 @@ static struct hw hw[BANKS][BANK_ATTACHMENTS];
 static struct hw hw_fails;
 static DEFINE_MUTEX(hw_lock);
 
-static struct hw *hw_of(struct ioasid_attachment *attachment)
+/* NULL: it has been detached. A replacement may be changing the domain. */
+static struct hw *hw_of(const struct ioasid_attachment *attachment)
 {
-	struct hw *h = (struct hw *)attachment->domain;
+	int i, j;
 
 	lockdep_assert_held(&hw_lock);
-	if (h->state != IDLE && h->ioasid != attachment->ioasid)
-		shim_bug("an attachment of another IOASID");
-	return h;
+	for (i = 0; i < BANKS; i++)
+		for (j = 0; j < BANK_ATTACHMENTS; j++)
+			if (hw[i][j].attachment == attachment)
+				return &hw[i][j];
+	return NULL;
 }
 
 static void hw_set(struct hw *h, int state)
@@ -65,17 +69,17 @@ static void hw_set(struct hw *h, int state)
 static int hw_attach(struct ioasid_attachment *attachment,
 		     struct iommu_attach_handle *handle)
 {
-	struct hw *h;
+	struct hw *h = (struct hw *)attachment->domain;
 
 	if (attachment->ioasid->parked)
 		shim_bug("attach to a PARKED IOASID");
-	if ((struct hw *)attachment->domain == &hw_fails)
+	if (h == &hw_fails)
 		return -EIO;
 	lockdep_assert_held(&attachment->ioasid->set->lock);
 	mutex_lock(&hw_lock);
-	h = hw_of(attachment);
-	if (h->state != IDLE)
-		shim_bug("attach in state %d", h->state);
+	if (h->attachment)
+		shim_bug("attach over another attachment");
+	h->attachment = attachment;
 	__atomic_store_n(&h->ioasid, attachment->ioasid, __ATOMIC_RELAXED);
 	__atomic_store_n(&h->set, attachment->ioasid->set, __ATOMIC_RELAXED);
 	hw_set(h, ATTACHED);
@@ -87,20 +91,17 @@ static int hw_replace(struct ioasid_attachment *attachment,
 		      struct iommu_domain *domain,
 		      struct iommu_attach_handle *handle)
 {
+	struct hw *h;
 	int ret = 0;
 
 	mutex_lock(&hw_lock);
-	switch (hw_of(attachment)->state) {
-	case ATTACHED:
-		if ((struct hw *)domain == &hw_fails)
-			ret = -EIO;
-		break;
-	case BLOCKED:
-		ret = -ESHUTDOWN;
-		break;
-	default:
+	h = hw_of(attachment);
+	if (!h)
 		shim_bug("another page table for what is not attached");
-	}
+	if (h->state == BLOCKED)
+		ret = -ESHUTDOWN;
+	else if ((struct hw *)domain == &hw_fails)
+		ret = -EIO;
 	sched_point();
 	mutex_unlock(&hw_lock);
 	return ret;
@@ -122,8 +123,7 @@ static void hw_block(const struct ioasid_batch *batch)
 		lockdep_assert_held(&batch->attachments[i]->ioasid->set->lock);
 		mutex_lock(&hw_lock);
 		h = hw_of(batch->attachments[i]);
-		/* If it is being detached, it stays so */
-		if (h->state == ATTACHED)
+		if (h)
 			hw_set(h, BLOCKED);
 		mutex_unlock(&hw_lock);
 	}
@@ -135,8 +135,9 @@ static void hw_detach(struct ioasid_attachment *attachment)
 
 	mutex_lock(&hw_lock);
 	h = hw_of(attachment);
-	if (h->state == IDLE)
+	if (!h)
 		shim_bug("detach of what is not attached");
+	h->attachment = NULL;
 	hw_set(h, IDLE);
 	mutex_unlock(&hw_lock);
 }
