@@ -413,12 +413,12 @@ static void dirty_tracking_changes_no_entry_of_another_domain(struct kunit *test
 {
 	struct test_machine *m = test->priv;
 	struct device *dev = &m->pdev[0].dev;
-	struct pasid_entry *pte = intel_pasid_get_entry(dev, TEST_PASID);
+	struct pasid_entry *pte;
 
-	KUNIT_ASSERT_NOT_NULL(test, pte);
-	pasid_set_domain_id(pte, 7);
-	pasid_set_translation_type(pte, PASID_ENTRY_PGTT_FL_ONLY);
-	pasid_set_present(pte);
+	KUNIT_ASSERT_EQ(test, 0, intel_pasid_setup_first_level(m->iommu[0], dev, TEST_PGD,
+							       TEST_PASID, 7, 0));
+	pte = test_entry(dev, TEST_PASID);
+	test_forget(m);
 	KUNIT_EXPECT_EQ(test, 0, intel_pasid_setup_dirty_tracking(m->iommu[0], dev,
 								  TEST_PASID, 8, true));
 
