@@ -304,15 +304,17 @@ static int enable_iopf(struct device *dev)
 {
 	struct device_domain_info *info = dev_iommu_priv_get(dev);
 
-	info->iopf_refcount++;
-	return 0;
+	if (info->iopf_refcount++)
+		return 0;
+	return iopf_queue_add_device(info->iommu->iopf_queue, dev);
 }
 
 static void disable_iopf(struct device *dev)
 {
 	struct device_domain_info *info = dev_iommu_priv_get(dev);
 
-	info->iopf_refcount--;
+	if (!--info->iopf_refcount)
+		iopf_queue_remove_device(info->iommu->iopf_queue, dev);
 }
 
 static int never_called(struct iopf_group *group)
@@ -320,11 +322,14 @@ static int never_called(struct iopf_group *group)
 	return -EINVAL;
 }
 
-/* Instead of the functions that need a group */
-static void stub_iopf(struct kunit *test)
+/* Page requests of the first device, without the functions that need a group */
+static void take_page_requests(struct kunit *test)
 {
 	struct test_machine *m = test->priv;
+	struct iopf_queue *queue = iopf_queue_alloc("test");
 
+	KUNIT_ASSERT_NOT_NULL(test, queue);
+	m->iommu[0]->iopf_queue = queue;
 	kunit_activate_static_stub(test, intel_iommu_enable_iopf, enable_iopf);
 	kunit_activate_static_stub(test, intel_iommu_disable_iopf, disable_iopf);
 	m->info[0].pri_supported = 1;
@@ -337,6 +342,7 @@ static void expect_drain(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, 1, m->nr_drains);
 	KUNIT_EXPECT_EQ(test, 0, m->info[0].iopf_refcount);
+	iopf_queue_free(m->iommu[0]->iopf_queue);
 }
 
 static void detach_without_pasid_drains_page_requests(struct kunit *test)
@@ -346,7 +352,7 @@ static void detach_without_pasid_drains_page_requests(struct kunit *test)
 	struct device *dev = &m->pdev[0].dev;
 	struct dmar_domain *domain;
 
-	stub_iopf(test);
+	take_page_requests(test);
 	domain = add_domain(test, &intel_fs_paging_domain_ops);
 	domain->domain.iopf_handler = never_called;
 	KUNIT_ASSERT_EQ(test, 0,
@@ -357,7 +363,7 @@ static void detach_without_pasid_drains_page_requests(struct kunit *test)
 	tag(test, domain, IOMMU_NO_PASID);
 	m->info[0].domain = domain;
 	m->info[0].domain_attached = true;
-	m->info[0].iopf_refcount = 1;
+	KUNIT_ASSERT_EQ(test, 0, enable_iopf(dev));
 	list_add(&m->info[0].link, &domain->devices);
 
 	test_forget(m);
@@ -370,11 +376,11 @@ static void detach_without_pasid_drains_page_requests(struct kunit *test)
 static void replace_drains(struct kunit *test, struct iommu_domain *domain)
 {
 	struct iommu_domain *blocked = intel_iommu_ops.blocked_domain;
-	struct test_machine *m = test->priv;
 
+	take_page_requests(test);
 	sva_attach(test);
 	sva.domain->iopf_handler = never_called;
-	m->info[0].iopf_refcount = 1;
+	KUNIT_EXPECT_EQ(test, 0, enable_iopf(sva.dev));
 	KUNIT_EXPECT_EQ(test, 0, domain->ops->set_dev_pasid(domain, sva.dev,
 							    TEST_PASID, sva.domain));
 	expect_drain(test);
@@ -389,7 +395,6 @@ static void replace_drains_page_requests(struct kunit *test)
 	struct iommu_domain *domain;
 	struct mm_struct *mm;
 
-	stub_iopf(test);
 	replace_drains(test, intel_iommu_ops.identity_domain);
 
 	domain = intel_iommu_ops.domain_alloc_paging_flags(sva.dev, 0, NULL);
