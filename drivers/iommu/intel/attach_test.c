@@ -178,6 +178,20 @@ static struct dmar_domain *add_domain(struct kunit *test,
 	return domain;
 }
 
+/* As for iommufd, for the first device */
+static struct iommu_domain *alloc_domain(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct iommu_domain *domain;
+
+	/* 48-bit addresses; the IOMMU snoops the page table */
+	m->iommu[0]->cap |= 47ULL << 16;
+	m->iommu[0]->ecap |= BIT_ULL(48);
+	domain = intel_iommu_ops.domain_alloc_paging_flags(&m->pdev[0].dev, 0, NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(domain));
+	return domain;
+}
+
 static void tag(struct kunit *test, struct dmar_domain *domain, u32 pasid)
 {
 	struct test_machine *m = test->priv;
@@ -397,8 +411,7 @@ static void replace_drains_page_requests(struct kunit *test)
 
 	replace_drains(test, intel_iommu_ops.identity_domain);
 
-	domain = intel_iommu_ops.domain_alloc_paging_flags(sva.dev, 0, NULL);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(domain));
+	domain = alloc_domain(test);
 	replace_drains(test, domain);
 	domain->ops->free(domain);
 
@@ -467,10 +480,8 @@ static void refused_domain_leaves_the_old_one(struct kunit *test)
 	struct iommu_domain *identity = intel_iommu_ops.identity_domain;
 	struct test_machine *m = test->priv;
 	struct device *dev = &m->pdev[0].dev;
-	struct iommu_domain *refused;
+	struct iommu_domain *refused = alloc_domain(test);
 
-	refused = intel_iommu_ops.domain_alloc_paging_flags(dev, 0, NULL);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(refused));
 	KUNIT_ASSERT_EQ(test, 0, identity->ops->attach_dev(identity, dev, NULL));
 	KUNIT_ASSERT_TRUE(test, pasid_pte_is_present(test_entry(dev, IOMMU_NO_PASID)));
 
