@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <linux/const.h>
+#include <linux/iommufd.h>
 
 #include "dma_test_util.h"
 
@@ -1007,6 +1009,126 @@ TEST_F(queued, overflow_of_the_queue_is_survived)
 	}
 	/* Others can ask again */
 	expect_page_requests_answered(_metadata, dev, self->sva.pasid);
+}
+
+/* PASIDs of a device of VFIO: with a page request in the queue, and with other DMA */
+#define ASKING		5
+#define WRITING		6
+
+struct vfio_call {
+	pthread_t thread;
+	const struct vfio_dev *dev;
+	int fd;
+	pid_t tid;
+	bool done;
+	int ret;
+};
+
+static void *call_detach(void *arg)
+{
+	struct vfio_call *call = arg;
+
+	__atomic_store_n(&call->tid, gettid(), __ATOMIC_SEQ_CST);
+	call->ret = vfio_detach_pt(call->dev->device, ASKING);
+	return NULL;
+}
+
+static void *call_free(void *arg)
+{
+	struct vfio_call *call = arg;
+
+	call->ret = ioasid_free(call->fd, OTHER_ID);
+	__atomic_store_n(&call->done, true, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+static bool is_draining(const struct vfio_call *call)
+{
+	pid_t tid = __atomic_load_n(&call->tid, __ATOMIC_SEQ_CST);
+	char path[64], stack[4096];
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stack", tid);
+	return tid && !read_file(path, stack, sizeof(stack)) &&
+	       strstr(stack, "intel_iommu_drain_pasid_prq");
+}
+
+/* A page table whose page requests go to a file */
+static int hwpt_with_faults(struct vfio_dev *dev)
+{
+	struct iommu_fault_alloc fault = { .size = sizeof(fault) };
+	struct iommu_hwpt_alloc hwpt = {
+		.size = sizeof(hwpt),
+		.flags = IOMMU_HWPT_ALLOC_PASID | IOMMU_HWPT_FAULT_ID_VALID,
+		.dev_id = dev->id,
+		.pt_id = dev->ioas,
+	};
+	int ret;
+
+	ret = do_ioctl(dev->iommufd, IOMMU_FAULT_QUEUE_ALLOC, &fault);
+	if (ret)
+		return ret;
+	close(fault.out_fault_fd);
+	hwpt.fault_id = fault.out_fault_id;
+	ret = do_ioctl(dev->iommufd, IOMMU_HWPT_ALLOC, &hwpt);
+	if (!ret)
+		dev->hwpt = hwpt.out_hwpt_id;
+	return ret;
+}
+
+TEST_F(queued, detach_that_drains_delays_no_free_of_others_and_no_block)
+{
+	struct vfio_dev dev = VFIO_DEV_CLOSED;
+	struct vfio_call detach = { .dev = &dev }, free = {};
+	void *page = page_new();
+	struct still still;
+	int fd;
+
+	ASSERT_NE(NULL, page);
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, vfio_open(&dev, ROLE_NARROW, NULL));
+	ASSERT_EQ(0, hwpt_with_faults(&dev));
+	ASSERT_EQ(0, vfio_map(&dev, page, IOVA, PAGE));
+	ASSERT_EQ(ID, ioasid_alloc(fd, ID, ID));
+	ASSERT_EQ(OTHER_ID, ioasid_alloc(fd, OTHER_ID, OTHER_ID));
+	ASSERT_EQ(MORE_IDS, ioasid_alloc(fd, MORE_IDS, MORE_IDS));
+	ASSERT_EQ(0, vfio_attach_pt(dev.device, VFIO_DEVICE_ATTACH_IOASID, ASKING, dev.hwpt,
+				    fd, ID));
+	ASSERT_EQ(0, vfio_attach_pt(dev.device, VFIO_DEVICE_ATTACH_IOASID, WRITING, dev.hwpt,
+				    fd, OTHER_ID));
+	queue_fill_repeat(&dev, QUEUE, WRITING, IOVA, PATTERN, PERIOD_US);
+	EXPECT_DMA(&dev, QUEUE);
+	fill(&dev, TEST_QUEUE, ASKING, (void *)(unsigned long)(IOVA + PAGE), ATS | PRI);
+	ASSERT_TRUE(wait_for(is_waiting(&dev, TEST_QUEUE)));
+	ASSERT_EQ(0, ioasid_free(fd, ID));
+
+	/* Others of the set, of no device or of another group, are not delayed at all */
+	ASSERT_EQ(0, pthread_create(&detach.thread, NULL, call_detach, &detach));
+	EXPECT_TRUE(wait_for(is_draining(&detach)));
+	EXPECT_EQ(0, ioasid_free(fd, MORE_IDS));
+
+	/* The free waits for the group, but not its effect */
+	free.fd = fd;
+	EXPECT_DMA(&dev, QUEUE);
+	ASSERT_EQ(0, pthread_create(&free.thread, NULL, call_free, &free));
+	EXPECT_TRUE(wait_for(queue_failed(&dev, QUEUE)));
+	still_take(&still, &dev, QUEUE, page);
+	EXPECT_EQ(0, still_check(&still, &dev, QUEUE, page, NR_REFUSED));
+	EXPECT_TRUE(is_draining(&detach));
+	EXPECT_FALSE(__atomic_load_n(&free.done, __ATOMIC_SEQ_CST));
+
+	stall_end(self);
+	EXPECT_EQ(0, pthread_join(detach.thread, NULL));
+	EXPECT_EQ(0, pthread_join(free.thread, NULL));
+	EXPECT_EQ(0, detach.ret);
+	EXPECT_EQ(0, free.ret);
+	EXPECT_NO_DMA(&dev, QUEUE, page);
+	EXPECT_EQ(-ENOSPC, ioasid_try(OTHER_ID));
+	EXPECT_EQ(0, ioasid_try(ID));
+	vfio_close(&dev);
+	EXPECT_EQ(0, ioasid_try(OTHER_ID));
+	close(fd);
+	EXPECT_QUIET(&self->sva.watch);
 }
 
 TEST_HARNESS_MAIN
