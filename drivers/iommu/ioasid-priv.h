@@ -86,8 +86,9 @@ struct ioasid_batch {
 
 /*
  * Hardware operations on attachments. All attachments of a set have the same
- * ops. Attach and block are called with set->lock held. Replace and detach are
- * not: a block may come at the same time, and, after a detach, once more.
+ * ops. Attach and block are called with set->lock held, replace and detach
+ * without: block may run at the same time, and also after detach, until the
+ * attachment is off the list of the IOASID.
  */
 struct ioasid_attachment_ops {
 	int (*attach)(struct ioasid_attachment *attachment,

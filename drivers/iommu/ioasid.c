@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * IOASIDs: reference-counted PASIDs, their sets and states.
+ * IOASIDs: reference-counted objects whose ids are PASIDs; sets and states.
  *
  *	alloc --> ACTIVE -- free --> PARKED -- last put --> recycled
  *
@@ -58,7 +58,7 @@ void ioasid_set_put(struct ioasid_set *set)
  * @charged: Whether each IOASID is charged to the misc cgroup of the task that
  *           allocates it.
  *
- * Context: Process context. May sleep.
+ * Context: Process context. Takes a spin lock with interrupts off, may sleep.
  * Return:
  * * the set, which the caller ends with ioasid_set_free(), or ERR_PTR() of
  * * %-EBUSY	- there are 2^31 sets
@@ -147,8 +147,8 @@ static void ioasid_batch_add(struct ioasid_batch *batch,
 
 /*
  * Blocks the DMA of IOASIDs. All are PARKED already, so none can be found once
- * the first is blocked. set->lock keeps the attachments in place: an
- * ioasid_detach() that runs meanwhile does not return.
+ * the first is blocked. set->lock keeps the attachments in place: a concurrent
+ * ioasid_detach() takes it before it frees the attachment.
  */
 static void ioasid_block_all(struct ioasid_set *set, struct list_head *parked)
 {
@@ -275,7 +275,7 @@ static void ioasid_unreserve_quota(struct ioasid_set *set)
  * The one reference is the owner's, and until ioasid_publish() the caller is
  * the owner: nobody finds the IOASID, and ioasid_put() undoes this call.
  *
- * Context: Process context. May sleep.
+ * Context: Process context. Takes spin locks with interrupts off, may sleep.
  * Return:
  * * the IOASID, with one reference, or ERR_PTR() of
  * * %-EINVAL	- the range is empty, or not within %IOASID_MIN to %IOASID_MAX
@@ -376,8 +376,8 @@ void ioasid_publish(struct ioasid *ioasid)
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait until holders put their references, and calls no
- * holder. It may wait for an attach of the same set that runs, and for calls
- * that have the mutex of an iommu_group of one of the attachments, see
+ * holder. It may wait for an attach or another free of the same set, and for
+ * calls that have the mutex of the iommu_group of an attached device, see
  * iommu_block_device_pasids().
  */
 void ioasid_free(struct ioasid *ioasid)

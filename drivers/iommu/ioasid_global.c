@@ -37,7 +37,7 @@ struct ioasid *iommu_alloc_global_ioasid(struct device *dev)
  * iommu_alloc_global_pasid() - Allocate a PASID for the kernel's own use
  * @dev: The device that uses the PASID.
  *
- * Context: Process context. May sleep.
+ * Context: Process context. Takes spin locks with interrupts off, may sleep.
  * Return: The PASID, for iommu_free_global_pasid(), or %IOMMU_PASID_INVALID.
  */
 ioasid_t iommu_alloc_global_pasid(struct device *dev)
@@ -52,7 +52,7 @@ EXPORT_SYMBOL_GPL(iommu_alloc_global_pasid);
  * iommu_free_global_pasid() - Free a PASID of iommu_alloc_global_pasid()
  * @pasid: The PASID. No DMA uses it any more.
  *
- * Context: Any context but NMI.
+ * Context: Any context but NMI. Takes spin locks with interrupts off.
  */
 void iommu_free_global_pasid(ioasid_t pasid)
 {

@@ -764,7 +764,7 @@ static void replace_works_until_the_ioasid_is_parked(struct kunit *test)
 	ioasid_put(ioasid);
 }
 
-/* The IOMMU driver drains page requests, as long as others take to handle them */
+/* Free while the IOMMU driver, in replace or detach, drains page requests */
 static void free_it(struct kunit *test, struct ioasid *ioasid)
 {
 	if (mutex_is_locked(&ioasid->set->lock)) {

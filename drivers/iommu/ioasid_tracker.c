@@ -22,7 +22,7 @@
  * The calling task's name and PID are recorded too. Does nothing without
  * CONFIG_IOASID_REF_TRACKER.
  *
- * Context: Process context. May sleep.
+ * Context: Process context. Takes a spin lock with interrupts off, may sleep.
  */
 void ioasid_track(struct ioasid *ioasid, struct ioasid_tracker *tracker,
 		  const char *holder, struct device *dev)

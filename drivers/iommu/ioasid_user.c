@@ -117,8 +117,9 @@ static int ioasid_user_free(struct ioasid_set *set, union ioasid_cmd *cmd,
 	ioasid = ioasid_find(set, cmd->free.id);
 	if (!ioasid) {
 		/*
-		 * Another thread may have parked it and not blocked its DMA yet, all
-		 * under this lock. The caller reuses the memory, so wait for that.
+		 * The IOASID may be parked, but its DMA not blocked yet, by a
+		 * thread that holds this lock. The caller reuses the memory,
+		 * so wait for that thread.
 		 */
 		mutex_lock(&set->lock);
 		mutex_unlock(&set->lock);
@@ -270,8 +271,8 @@ device_initcall(ioasid_user_init);
 
 /**
  * ioasid_find_by_fd() - Take a reference on behalf of a user
- * @fd: An open /dev/ioasid, or a reader of one, in the file table of the calling
- *      task.
+ * @fd: A file of /dev/ioasid, or of IOASID_READER, in the file table of the
+ *      calling task.
  * @id: The id of an IOASID of that file's set.
  *
  * The interfaces that take an IOASID from user space (VFIO, KVM) get a
@@ -281,7 +282,7 @@ device_initcall(ioasid_user_init);
  * Return:
  * * the IOASID, with a reference for the caller to put, or ERR_PTR() of
  * * %-EBADF	- @fd is not open, or open for its path only
- * * %-EBADFD	- @fd is neither
+ * * %-EBADFD	- @fd is not a file of /dev/ioasid, nor of IOASID_READER
  * * %-ENOENT	- no ACTIVE IOASID of the set has the id
  */
 struct ioasid *ioasid_find_by_fd(int fd, unsigned int id)

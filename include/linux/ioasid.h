@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * IOASIDs: reference-counted PASIDs that are parked when their owner frees them.
+ * IOASIDs: reference-counted objects whose ids serve as PASIDs.
  *
  * See Documentation/driver-api/ioasid.rst for the life cycle and the rules.
  */

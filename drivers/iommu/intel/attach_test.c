@@ -51,7 +51,7 @@ static struct iommu_domain *sva_alloc(struct kunit *test)
 	return domain;
 }
 
-/* Attach one to TEST_PASID */
+/* Attach the SVA domain of a new mm to TEST_PASID of the first device */
 static void sva_attach(struct kunit *test)
 {
 	struct test_machine *m = test->priv;
@@ -178,7 +178,7 @@ static struct dmar_domain *add_domain(struct kunit *test,
 	return domain;
 }
 
-/* As for iommufd, for the first device */
+/* A paging domain for the first device, allocated as iommufd does */
 static struct iommu_domain *alloc_domain(struct kunit *test)
 {
 	struct test_machine *m = test->priv;
@@ -312,7 +312,7 @@ static void detach_keeps_cache_tags_until_the_flush(struct kunit *test)
 	kfree(detached->qi_batch);
 }
 
-/* --- Page requests, which are drained before the device may have no more */
+/* --- Page requests, which are drained before iopf_refcount drops */
 
 static int enable_iopf(struct device *dev)
 {
@@ -336,7 +336,7 @@ static int never_called(struct iopf_group *group)
 	return -EINVAL;
 }
 
-/* Page requests of the first device, without the functions that need a group */
+/* Let the first device have page requests, with stubs for what needs a group */
 static void take_page_requests(struct kunit *test)
 {
 	struct test_machine *m = test->priv;
@@ -386,7 +386,7 @@ static void detach_without_pasid_drains_page_requests(struct kunit *test)
 	kfree(domain->qi_batch);
 }
 
-/* By @domain, which takes no page requests */
+/* Replace an SVA domain by @domain, which has no handler for page requests */
 static void replace_drains(struct kunit *test, struct iommu_domain *domain)
 {
 	struct iommu_domain *blocked = intel_iommu_ops.blocked_domain;
@@ -475,7 +475,7 @@ static void disabled_pasid_is_not_attached(struct kunit *test)
 	free_domain(test, paging);
 }
 
-static void refused_domain_leaves_the_old_one(struct kunit *test)
+static void refused_attach_keeps_the_old_domain(struct kunit *test)
 {
 	struct iommu_domain *identity = intel_iommu_ops.identity_domain;
 	struct test_machine *m = test->priv;
@@ -506,7 +506,7 @@ static struct kunit_case attach_test_cases[] = {
 	KUNIT_CASE(replace_drains_page_requests),
 	KUNIT_CASE(dirty_tracking_changes_no_entry_of_another_domain),
 	KUNIT_CASE(disabled_pasid_is_not_attached),
-	KUNIT_CASE(refused_domain_leaves_the_old_one),
+	KUNIT_CASE(refused_attach_keeps_the_old_domain),
 	{}
 };
 

@@ -19,8 +19,8 @@
  * An open file of /dev/ioasid is a set of IOASIDs, and the authority over them: a
  * process that has the file may allocate, free and query, and may pass the file
  * and an id to VFIO or KVM. A file that is inherited or passed on shares its set.
- * The last close frees all IOASIDs of the set. IOASID_READER gives a file for who
- * is only to use IOASIDs.
+ * The last close frees all IOASIDs of the set. IOASID_READER opens a file for a
+ * process that attaches DMA under the IOASIDs, but does not own them.
  *
  * Every ioctl takes a pointer to a structure that begins with its size in bytes.
  * The structure may be larger than the kernel's if the rest is zero. The kernel
@@ -168,11 +168,11 @@ struct ioasid_cmd_query {
  * @flags: must be 0
  * @out_fd: a new file descriptor, with the close-on-exec flag
  *
- * Open a second file of the set, for a process that is to use IOASIDs, but is not
- * to own them. It is not open for writing, so IOASID_ALLOC and IOASID_FREE fail
- * with -EBADF. VFIO and KVM take it as they take the first file. It does not keep
- * the set: the last close of the first file frees all IOASIDs, after which this
- * file finds only those that are still held.
+ * Open a second file of the set, for a process that uses the IOASIDs, but does
+ * not own them. This file is not open for writing, so IOASID_ALLOC and
+ * IOASID_FREE fail with -EBADF. VFIO and KVM take it as they take the first
+ * file. It does not keep the set: the last close of the first file frees all
+ * IOASIDs. After that, IOASID_QUERY finds only those that are still held.
  *
  * Return:
  * * 0, or -errno as for all ioctls and

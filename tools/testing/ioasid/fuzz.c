@@ -47,7 +47,7 @@ static struct hw hw[BANKS][BANK_ATTACHMENTS];
 static struct hw hw_fails;
 static DEFINE_MUTEX(hw_lock);
 
-/* NULL: it has been detached. A replacement may be changing the domain. */
+/* Not by attachment->domain, which a replacement may change. NULL: detached. */
 static struct hw *hw_of(const struct ioasid_attachment *attachment)
 {
 	int i, j;

@@ -181,14 +181,14 @@ TEST_F(command, with_a_nonzero_tail_is_refused_or_ignores_it)
 	}
 }
 
-TEST_F(command, is_refused_with_a_nonzero_tail_at_the_end_of_a_page)
+TEST_F(command, with_a_nonzero_tail_at_the_end_of_a_page_is_refused_or_ignores_it)
 {
 	self->cmd.size = self->page;
 	self->memory[self->page - 1] = 1;
 	run_with_tail(_metadata, self, variant, -E2BIG, self->memory);
 }
 
-TEST_F(command, is_refused_when_longer_than_a_page)
+TEST_F(command, longer_than_a_page_is_refused_or_ignores_the_tail)
 {
 	const __u32 sizes[] = {
 		self->page + 1, MEMORY_PAGES * self->page, 1U << 30, 0x7fffffff, 1U << 31, ~0U,
@@ -201,7 +201,7 @@ TEST_F(command, is_refused_when_longer_than_a_page)
 	}
 }
 
-TEST_F(command, is_refused_with_a_tail_in_unmapped_memory)
+TEST_F(command, with_a_tail_in_unmapped_memory_is_refused_or_ignores_it)
 {
 	self->cmd.size = variant->size + 8;
 	run_with_tail(_metadata, self, variant, -EFAULT, self->end - variant->size - 4);

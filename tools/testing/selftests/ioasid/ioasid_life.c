@@ -42,7 +42,7 @@
 #define NEXT_PATTERN	0x02e0000000000000ULL
 #define OTHER_PATTERN	0x03f0000000000000ULL
 
-/* DMA that works does so many transfers, of blocked DMA so many are refused */
+/* How many transfers to wait for: of DMA that works, and refused ones of blocked DMA */
 #define NR_TRANSFERS	1000
 #define NR_REFUSED	100
 

@@ -420,7 +420,7 @@ static void run_part(struct part *part, enum role role, unsigned int first, unsi
 
 #define NR_PARTS 2
 
-TEST(sampled_orders_of_free_close_detach_and_destroy_end_well)
+TEST(sampled_orders_of_free_close_detach_and_destroy_block_dma_and_recycle)
 {
 	static const enum role roles[NR_PARTS] = { ROLE_PASID_A, ROLE_PASID_B };
 	unsigned int orders = env_value("IOASID_ORDERS", ORDERS), run = 0;

@@ -552,7 +552,7 @@ TEST_F(kvm, open_vfio_device_keeps_the_ioasids_of_the_vm)
 	ASSERT_LE(0, dev.device);
 	kvm_vfio = vfio_set_vm(&self->vm, dev.device);
 	ASSERT_LE(0, kvm_vfio);
-	/* The bind takes the reference */
+	/* The bind takes a reference to the VM */
 	ASSERT_EQ(0, vfio_bind(&dev));
 
 	/* The VM holds both, the device only OTHER_ID */
@@ -592,7 +592,7 @@ TEST_F(kvm, open_vfio_group_keeps_the_ioasids_of_the_vm)
 	ASSERT_EQ(0, do_ioctl(container, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU));
 	kvm_vfio = vfio_set_vm(&self->vm, group);
 	ASSERT_LE(0, kvm_vfio);
-	/* The first open takes the reference */
+	/* The first open takes a reference to the VM */
 	device = do_ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf);
 	ASSERT_LE(0, device);
 

@@ -37,7 +37,7 @@ static int reset_by_function(struct vfio_dev *dev)
 /* A reset of the bus, on which there is no other device */
 static int reset_by_bus(struct vfio_dev *dev)
 {
-	/* Without files: the iommufd of the device owns all of them */
+	/* No group files are passed: the device's iommufd owns all devices of the bus */
 	struct vfio_pci_hot_reset reset = { .argsz = sizeof(reset) };
 
 	return do_ioctl(dev->device, VFIO_DEVICE_PCI_HOT_RESET, &reset);

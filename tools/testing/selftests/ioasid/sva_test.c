@@ -1075,7 +1075,7 @@ static int hwpt_with_faults(struct vfio_dev *dev)
 	return ret;
 }
 
-TEST_F(queued, detach_that_drains_delays_no_free_of_others_and_no_block)
+TEST_F(queued, free_blocks_dma_while_a_detach_drains_page_requests)
 {
 	struct vfio_dev dev = VFIO_DEV_CLOSED;
 	struct vfio_call detach = { .dev = &dev }, free = {};
@@ -1102,12 +1102,12 @@ TEST_F(queued, detach_that_drains_delays_no_free_of_others_and_no_block)
 	ASSERT_TRUE(wait_for(is_waiting(&dev, TEST_QUEUE)));
 	ASSERT_EQ(0, ioasid_free(fd, ID));
 
-	/* Others of the set, of no device or of another group, are not delayed at all */
+	/* The free of an IOASID of the same set that has no attachment does not wait */
 	ASSERT_EQ(0, pthread_create(&detach.thread, NULL, call_detach, &detach));
 	EXPECT_TRUE(wait_for(is_draining(&detach)));
 	EXPECT_EQ(0, ioasid_free(fd, MORE_IDS));
 
-	/* The free waits for the group, but not its effect */
+	/* The free waits for the mutex of the group, but blocks the DMA before */
 	free.fd = fd;
 	EXPECT_DMA(&dev, QUEUE);
 	ASSERT_EQ(0, pthread_create(&free.thread, NULL, call_free, &free));

@@ -192,7 +192,7 @@ TEST_F(noiommu, machine_has_no_device_for_vfio)
 	char bdf[BDF_SIZE];
 
 	EXPECT_EQ(-ENODEV, machine_find(ROLE_PASID_A, bdf));
-	/* Only the file of the container is there */
+	/* /dev/vfio has the file of the container only */
 	EXPECT_EQ(-ENOENT, entries_of("/dev/vfio/devices"));
 	EXPECT_EQ(1, entries_of("/dev/vfio"));
 }

@@ -268,7 +268,7 @@ TEST_F(dma, replace_moves_running_dma_to_another_page_table)
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->other_page);
 }
 
-TEST_F(dma, replace_of_a_parked_attachment_is_refused)
+TEST_F(dma, replace_under_a_parked_ioasid_is_refused)
 {
 	const __u32 pasid = pasid_of(variant->flags, ID);
 	__u32 hwpt = other_table(_metadata, &self->dev, self->other_page);
