@@ -409,6 +409,7 @@ static void replace_drains_page_requests(struct kunit *test)
 	struct iommu_domain *domain;
 	struct mm_struct *mm;
 
+	sva.dev = &m->pdev[0].dev;
 	replace_drains(test, intel_iommu_ops.identity_domain);
 
 	domain = alloc_domain(test);
