@@ -36,7 +36,7 @@ static char devices[DEVS];
  */
 struct hw {
 	int state;
-	const struct ioasid_attachment *attachment;	/* unless IDLE */
+	const struct ioasid_attachment *attachment;	/* the last one */
 	const struct ioasid *ioasid;
 	const struct ioasid_set *set;
 };
@@ -47,16 +47,23 @@ static struct hw hw[BANKS][BANK_ATTACHMENTS];
 static struct hw hw_fails;
 static DEFINE_MUTEX(hw_lock);
 
-/* Not by attachment->domain, which a replacement may change. NULL: detached. */
+/* Not by attachment->domain, which a replacement may change */
 static struct hw *hw_of(const struct ioasid_attachment *attachment)
 {
+	struct hw *h;
 	int i, j;
 
 	lockdep_assert_held(&hw_lock);
-	for (i = 0; i < BANKS; i++)
-		for (j = 0; j < BANK_ATTACHMENTS; j++)
-			if (hw[i][j].attachment == attachment)
-				return &hw[i][j];
+	for (i = 0; i < BANKS; i++) {
+		for (j = 0; j < BANK_ATTACHMENTS; j++) {
+			h = &hw[i][j];
+			if (h->attachment != attachment)
+				continue;
+			if (h->state != IDLE && h->ioasid != attachment->ioasid)
+				shim_bug("an attachment of another IOASID");
+			return h;
+		}
+	}
 	return NULL;
 }
 
@@ -69,7 +76,7 @@ static void hw_set(struct hw *h, int state)
 static int hw_attach(struct ioasid_attachment *attachment,
 		     struct iommu_attach_handle *handle)
 {
-	struct hw *h = (struct hw *)attachment->domain;
+	struct hw *h = (struct hw *)attachment->domain, *freed;
 
 	if (attachment->ioasid->parked)
 		shim_bug("attach to a PARKED IOASID");
@@ -77,8 +84,14 @@ static int hw_attach(struct ioasid_attachment *attachment,
 		return -EIO;
 	lockdep_assert_held(&attachment->ioasid->set->lock);
 	mutex_lock(&hw_lock);
-	if (h->attachment)
-		shim_bug("attach over another attachment");
+	/* The memory of an earlier one may be used again */
+	freed = hw_of(attachment);
+	if (freed && freed->state != IDLE)
+		shim_bug("an attachment in state %d was freed", freed->state);
+	if (freed)
+		freed->attachment = NULL;
+	if (h->state != IDLE)
+		shim_bug("attach in state %d", h->state);
 	h->attachment = attachment;
 	__atomic_store_n(&h->ioasid, attachment->ioasid, __ATOMIC_RELAXED);
 	__atomic_store_n(&h->set, attachment->ioasid->set, __ATOMIC_RELAXED);
@@ -96,7 +109,7 @@ static int hw_replace(struct ioasid_attachment *attachment,
 
 	mutex_lock(&hw_lock);
 	h = hw_of(attachment);
-	if (!h)
+	if (!h || h->state == IDLE)
 		shim_bug("another page table for what is not attached");
 	if (h->state == BLOCKED)
 		ret = -ESHUTDOWN;
@@ -123,7 +136,10 @@ static void hw_block(const struct ioasid_batch *batch)
 		lockdep_assert_held(&batch->attachments[i]->ioasid->set->lock);
 		mutex_lock(&hw_lock);
 		h = hw_of(batch->attachments[i]);
-		if (h)
+		if (!h || h->state == BLOCKED)
+			shim_bug("block of what is blocked, or was never attached");
+		/* Else it is being detached */
+		if (h->state == ATTACHED)
 			hw_set(h, BLOCKED);
 		mutex_unlock(&hw_lock);
 	}
@@ -135,9 +151,8 @@ static void hw_detach(struct ioasid_attachment *attachment)
 
 	mutex_lock(&hw_lock);
 	h = hw_of(attachment);
-	if (!h)
+	if (!h || h->state == IDLE)
 		shim_bug("detach of what is not attached");
-	h->attachment = NULL;
 	hw_set(h, IDLE);
 	mutex_unlock(&hw_lock);
 }
