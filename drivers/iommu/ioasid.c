@@ -164,7 +164,10 @@ static void ioasid_block_all(struct ioasid_set *set, struct list_head *parked)
 		cond_resched();
 	}
 	ioasid_batch_flush(&batch);
+	/* Each may wait long, so only when all are blocked */
 	list_for_each_entry(ioasid, parked, park_node) {
+		list_for_each_entry(attachment, &ioasid->attachments, node)
+			attachment->ops->finish_block(attachment);
 		trace_ioasid_park(ioasid);
 		cond_resched();
 	}
@@ -376,9 +379,9 @@ void ioasid_publish(struct ioasid *ioasid)
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait until holders put their references, and calls no
- * holder. It may wait for an attach or another free of the same set, and for
- * calls that have the mutex of the iommu_group of an attached device, see
- * iommu_block_device_pasids().
+ * holder. It may wait for an attach or another free of the same set, and, with
+ * the DMA blocked where the IOMMU can block quietly, for calls that have the
+ * mutex of the iommu_group of an attached device, see iommu_finish_block_pasid().
  */
 void ioasid_free(struct ioasid *ioasid)
 {

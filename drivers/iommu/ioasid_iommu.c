@@ -45,6 +45,11 @@ static void attachment_block(const struct ioasid_batch *batch)
 	iommu_block_device_pasids(dev_pasids, batch->count);
 }
 
+static void attachment_finish_block(struct ioasid_attachment *attachment)
+{
+	iommu_finish_block_pasid(attachment->dev, attachment->pasid);
+}
+
 static void attachment_detach(struct ioasid_attachment *attachment)
 {
 	struct device *dev = attachment->dev;
@@ -60,6 +65,7 @@ static const struct ioasid_attachment_ops attachment_ops = {
 	.attach = attachment_attach,
 	.replace = attachment_replace,
 	.block = attachment_block,
+	.finish_block = attachment_finish_block,
 	.detach = attachment_detach,
 };
 

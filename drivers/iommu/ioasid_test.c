@@ -625,6 +625,33 @@ static void set_free_waits_once_a_batch(struct kunit *test)
 		__ioasid_detach(attachment[i]);
 }
 
+static void expect_all_blocked(struct kunit *test, struct ioasid *ioasid)
+{
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked),
+			ioasid->set->nr_attachments);
+}
+
+static void set_free_blocks_all_before_it_waits(struct kunit *test)
+{
+	struct ioasid_attachment *attachment[IOASID_BATCH_SIZE + 1];
+	struct ioasid_set *set = must_have_set(test, ARRAY_SIZE(attachment));
+	struct ioasid *ioasid;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(attachment); i++) {
+		ioasid = must_alloc(test, set);
+		attachment[i] = must_attach(test, ioasid, dev_a);
+		ioasid_put(ioasid);
+	}
+
+	hw.test = test;
+	hw.when_finished = expect_all_blocked;
+	ioasid_set_free(set);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.finished), ARRAY_SIZE(attachment));
+	for (i = 0; i < ARRAY_SIZE(attachment); i++)
+		__ioasid_detach(attachment[i]);
+}
+
 /* Attachments */
 
 static void attachments_count_against_the_quota(struct kunit *test)
@@ -1089,6 +1116,7 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(set_free_parks_the_active_ioasids),
 	KUNIT_CASE(no_ioasid_is_found_once_the_first_is_blocked),
 	KUNIT_CASE_PARAM(set_free_waits_once_a_batch, block_gen_params),
+	KUNIT_CASE(set_free_blocks_all_before_it_waits),
 
 	KUNIT_CASE(attachments_count_against_the_quota),
 	KUNIT_CASE(attach_takes_a_reference),

@@ -28,13 +28,15 @@ struct test_hardware {
 	atomic_t replaced;
 	atomic_t blocked;
 	atomic_t batches;	/* how often it was waited for in all of that */
+	atomic_t finished;	/* of those that are blocked */
 	atomic_t detached;
 	atomic_t blocked_while_active;
 	atomic_t odd_batches;	/* empty, or too long */
 	int error;	/* what attach and replace return */
 	bool slow;	/* sleeps at times, as real hardware is waited for */
-	/* What a test does when attachments are blocked, replaced, detached */
+	/* What a test does meanwhile */
 	void (*when_blocked)(struct kunit *test, struct ioasid_set *set);
+	void (*when_finished)(struct kunit *test, struct ioasid *ioasid);
 	void (*when_replaced)(struct kunit *test, struct ioasid *ioasid);
 	void (*when_detached)(struct kunit *test, struct ioasid *ioasid);
 	struct kunit *test;
@@ -109,6 +111,15 @@ static inline void hw_block(const struct ioasid_batch *batch)
 		hw.when_blocked(hw.test, batch->attachments[0]->ioasid->set);
 }
 
+static inline void hw_finish_block(struct ioasid_attachment *attachment)
+{
+	if (hw.slow)
+		sleep_at_times();
+	if (hw.when_finished)
+		hw.when_finished(hw.test, attachment->ioasid);
+	atomic_inc(&hw.finished);
+}
+
 static inline void hw_detach(struct ioasid_attachment *attachment)
 {
 	if (hw.slow)
@@ -122,6 +133,7 @@ static const struct ioasid_attachment_ops hw_ops = {
 	.attach = hw_attach,
 	.replace = hw_replace,
 	.block = hw_block,
+	.finish_block = hw_finish_block,
 	.detach = hw_detach,
 };
 
@@ -227,6 +239,7 @@ static inline void ioasid_test_exit(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.attached),
 			atomic_read(&hw.detached));
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.blocked_while_active), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hw.finished), atomic_read(&hw.blocked));
 	KUNIT_EXPECT_EQ(test, atomic_read(&hw.odd_batches), 0);
 }
 

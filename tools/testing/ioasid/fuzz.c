@@ -145,6 +145,18 @@ static void hw_block(const struct ioasid_batch *batch)
 	}
 }
 
+static void hw_finish_block(struct ioasid_attachment *attachment)
+{
+	struct hw *h;
+
+	lockdep_assert_held(&attachment->ioasid->set->lock);
+	mutex_lock(&hw_lock);
+	h = hw_of(attachment);
+	if (!h || h->state == ATTACHED)
+		shim_bug("the end of a block of what is not blocked");
+	mutex_unlock(&hw_lock);
+}
+
 static void hw_detach(struct ioasid_attachment *attachment)
 {
 	struct hw *h;
@@ -161,6 +173,7 @@ static const struct ioasid_attachment_ops hw_ops = {
 	.attach = hw_attach,
 	.replace = hw_replace,
 	.block = hw_block,
+	.finish_block = hw_finish_block,
 	.detach = hw_detach,
 };
 
