@@ -4,6 +4,7 @@
  * and of the invalidations that are submitted for it.
  */
 #include <linux/iommu.h>
+#include <linux/mman.h>
 #include <linux/mmu_notifier.h>
 #include <linux/sched/mm.h>
 
@@ -425,6 +426,78 @@ static void replace_drains_page_requests(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, m->locked);
 }
 
+/* A domain nested on @parent, with a page table of a guest and a handler */
+static struct iommu_domain *alloc_nested(struct kunit *test, struct iommu_domain *parent,
+					 u32 addr_width)
+{
+	const struct iommu_hwpt_vtd_s1 s1 = {
+		.pgtbl_addr = TEST_PGD, .addr_width = addr_width,
+	};
+	struct test_machine *m = test->priv;
+	struct iommu_user_data data = {
+		.type = IOMMU_HWPT_DATA_VTD_S1, .len = sizeof(s1),
+	};
+	struct iommu_domain *domain;
+	unsigned long addr;
+
+	addr = kunit_vm_mmap(test, NULL, 0, PAGE_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_ANONYMOUS | MAP_PRIVATE, 0);
+	KUNIT_ASSERT_NE(test, 0, addr);
+	data.uptr = (void __user *)addr;
+	KUNIT_ASSERT_EQ(test, 0, copy_to_user(data.uptr, &s1, sizeof(s1)));
+	domain = intel_iommu_domain_alloc_nested(&m->pdev[0].dev, parent, 0, &data);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(domain));
+	domain->iopf_handler = never_called;
+	return domain;
+}
+
+/* A guest changes its page table, or gives one that is refused */
+static void attach_of_nested_domains_balances_page_requests(struct kunit *test)
+{
+	struct iommu_domain *blocked = intel_iommu_ops.blocked_domain;
+	struct iommu_domain *parent, *first, *second, *refused;
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+	unsigned int *count = &m->info[0].iopf_refcount;
+
+	take_page_requests(test);
+	/* 48-bit addresses, four levels, nested translation */
+	m->iommu[0]->cap |= 47ULL << 16 | BIT_ULL(10);
+	m->iommu[0]->ecap |= BIT_ULL(26);
+	parent = intel_iommu_ops.domain_alloc_paging_flags(dev, IOMMU_HWPT_ALLOC_NEST_PARENT,
+							   NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(parent));
+	first = alloc_nested(test, parent, ADDR_WIDTH_4LEVEL);
+	second = alloc_nested(test, parent, ADDR_WIDTH_4LEVEL);
+	refused = alloc_nested(test, parent, 0);
+
+	KUNIT_ASSERT_EQ(test, 0, first->ops->attach_dev(first, dev, NULL));
+	KUNIT_ASSERT_EQ(test, 0, first->ops->set_dev_pasid(first, dev, TEST_PASID, NULL));
+	KUNIT_EXPECT_EQ(test, 2, *count);
+
+	test_forget(m);
+	KUNIT_EXPECT_EQ(test, -EINVAL, refused->ops->attach_dev(refused, dev, first));
+	KUNIT_EXPECT_EQ(test, -EINVAL, refused->ops->set_dev_pasid(refused, dev, TEST_PASID,
+								   first));
+	KUNIT_EXPECT_EQ(test, 2, *count);
+	KUNIT_EXPECT_EQ(test, 0, m->nr_submissions);
+	KUNIT_EXPECT_TRUE(test, pasid_pte_is_present(test_entry(dev, IOMMU_NO_PASID)));
+	KUNIT_EXPECT_TRUE(test, pasid_pte_is_present(test_entry(dev, TEST_PASID)));
+
+	KUNIT_EXPECT_EQ(test, 0, second->ops->attach_dev(second, dev, first));
+	KUNIT_EXPECT_EQ(test, 0, second->ops->set_dev_pasid(second, dev, TEST_PASID, first));
+	KUNIT_EXPECT_EQ(test, 2, *count);
+
+	blocked->ops->set_dev_pasid(blocked, dev, TEST_PASID, second);
+	KUNIT_EXPECT_EQ(test, 1, *count);
+	blocked->ops->attach_dev(blocked, dev, second);
+	expect_drain(test);
+	refused->ops->free(refused);
+	second->ops->free(second);
+	first->ops->free(first);
+	parent->ops->free(parent);
+}
+
 /* --- Dirty tracking */
 
 /* During a replacement, a PASID is on the lists of two domains */
@@ -505,6 +578,7 @@ static struct kunit_case attach_test_cases[] = {
 	KUNIT_CASE(detach_keeps_cache_tags_until_the_flush),
 	KUNIT_CASE(detach_without_pasid_drains_page_requests),
 	KUNIT_CASE(replace_drains_page_requests),
+	KUNIT_CASE(attach_of_nested_domains_balances_page_requests),
 	KUNIT_CASE(dirty_tracking_changes_no_entry_of_another_domain),
 	KUNIT_CASE(disabled_pasid_is_not_attached),
 	KUNIT_CASE(refused_attach_keeps_the_old_domain),
