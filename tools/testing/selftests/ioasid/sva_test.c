@@ -1019,6 +1019,7 @@ struct vfio_call {
 	pthread_t thread;
 	const struct vfio_dev *dev;
 	int fd;
+	__u32 id;
 	pid_t tid;
 	bool done;
 	int ret;
@@ -1037,9 +1038,14 @@ static void *call_free(void *arg)
 {
 	struct vfio_call *call = arg;
 
-	call->ret = ioasid_free(call->fd, OTHER_ID);
+	call->ret = ioasid_free(call->fd, call->id);
 	__atomic_store_n(&call->done, true, __ATOMIC_SEQ_CST);
 	return NULL;
+}
+
+static bool is_done(const struct vfio_call *call)
+{
+	return __atomic_load_n(&call->done, __ATOMIC_SEQ_CST);
 }
 
 static bool is_draining(const struct vfio_call *call)
@@ -1078,7 +1084,8 @@ static int hwpt_with_faults(struct vfio_dev *dev)
 TEST_F(queued, free_blocks_dma_while_a_detach_drains_page_requests)
 {
 	struct vfio_dev dev = VFIO_DEV_CLOSED;
-	struct vfio_call detach = { .dev = &dev }, free = {};
+	struct vfio_call detach = { .dev = &dev };
+	struct vfio_call free = { .id = OTHER_ID }, idle_free = { .id = MORE_IDS };
 	void *page = page_new();
 	struct still still;
 	int fd;
@@ -1105,7 +1112,9 @@ TEST_F(queued, free_blocks_dma_while_a_detach_drains_page_requests)
 	/* The free of an IOASID of the same set that has no attachment does not wait */
 	ASSERT_EQ(0, pthread_create(&detach.thread, NULL, call_detach, &detach));
 	EXPECT_TRUE(wait_for(is_draining(&detach)));
-	EXPECT_EQ(0, ioasid_free(fd, MORE_IDS));
+	idle_free.fd = fd;
+	ASSERT_EQ(0, pthread_create(&idle_free.thread, NULL, call_free, &idle_free));
+	EXPECT_TRUE(wait_for(is_done(&idle_free)));
 
 	/* The free waits for the mutex of the group, but blocks the DMA before */
 	free.fd = fd;
@@ -1115,12 +1124,14 @@ TEST_F(queued, free_blocks_dma_while_a_detach_drains_page_requests)
 	still_take(&still, &dev, QUEUE, page);
 	EXPECT_EQ(0, still_check(&still, &dev, QUEUE, page, NR_REFUSED));
 	EXPECT_TRUE(is_draining(&detach));
-	EXPECT_FALSE(__atomic_load_n(&free.done, __ATOMIC_SEQ_CST));
+	EXPECT_FALSE(is_done(&free));
 
 	stall_end(self);
 	EXPECT_EQ(0, pthread_join(detach.thread, NULL));
+	EXPECT_EQ(0, pthread_join(idle_free.thread, NULL));
 	EXPECT_EQ(0, pthread_join(free.thread, NULL));
 	EXPECT_EQ(0, detach.ret);
+	EXPECT_EQ(0, idle_free.ret);
 	EXPECT_EQ(0, free.ret);
 	EXPECT_NO_DMA(&dev, QUEUE, page);
 	EXPECT_EQ(-ENOSPC, ioasid_try(OTHER_ID));
