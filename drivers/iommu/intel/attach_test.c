@@ -451,7 +451,7 @@ static struct iommu_domain *alloc_nested(struct kunit *test, struct iommu_domain
 	return domain;
 }
 
-/* A guest changes its page table, or gives one that is refused */
+/* A guest gives another page table, and it may be refused */
 static void attach_of_nested_domains_balances_page_requests(struct kunit *test)
 {
 	struct iommu_domain *blocked = intel_iommu_ops.blocked_domain;
