@@ -490,6 +490,7 @@ static void attach_of_nested_domains_balances_page_requests(struct kunit *test)
 
 	blocked->ops->set_dev_pasid(blocked, dev, TEST_PASID, second);
 	KUNIT_EXPECT_EQ(test, 1, *count);
+	test_forget(m);
 	blocked->ops->attach_dev(blocked, dev, second);
 	expect_drain(test);
 	refused->ops->free(refused);
