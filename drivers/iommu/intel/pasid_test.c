@@ -301,6 +301,26 @@ static void tear_down_flushes_during_a_batch(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, m->locked);
 }
 
+static void block_now(struct kunit *test)
+{
+	intel_pasid_block_entries(batch.entries, batch.count, true);
+}
+
+/* The tear-down has cleared Present, and waits for the hardware */
+static void entry_blocked_during_a_tear_down_stays_quiet(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	unsigned int i;
+
+	add(test, 0, 1, 7, PASID_ENTRY_PGTT_FL_ONLY);
+	m->event = block_now;
+	intel_pasid_tear_down_entry(m->iommu[0], batch.entries[0].dev, batch.entries[0].pasid);
+	KUNIT_EXPECT_EQ(test, READ_ONCE(entry(0)->val[0]), PASID_PTE_FPD);
+	for (i = 1; i < ARRAY_SIZE(entry(0)->val); i++)
+		KUNIT_EXPECT_EQ(test, READ_ONCE(entry(0)->val[i]), 0);
+	KUNIT_EXPECT_FALSE(test, m->locked);
+}
+
 /* No descriptor with a parameter of the entry may be needed to get rid of it */
 static void rejected_descriptor_invalidates_everything(struct kunit *test)
 {
@@ -362,6 +382,7 @@ static struct kunit_case pasid_test_cases[] = {
 	KUNIT_CASE(tear_down_keeps_a_blocked_entry_quiet),
 	KUNIT_CASE(no_table_needs_no_memory),
 	KUNIT_CASE(tear_down_flushes_during_a_batch),
+	KUNIT_CASE(entry_blocked_during_a_tear_down_stays_quiet),
 	KUNIT_CASE(rejected_descriptor_invalidates_everything),
 	KUNIT_CASE(blocked_entry_takes_page_snoop_control),
 	KUNIT_CASE(blocked_entry_takes_dirty_tracking),
