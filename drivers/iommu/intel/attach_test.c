@@ -426,7 +426,7 @@ static void replace_drains_page_requests(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, m->locked);
 }
 
-/* A domain nested on @parent, with a page table of a guest and a handler */
+/* A domain nested on @parent, with a handler for page requests */
 static struct iommu_domain *alloc_nested(struct kunit *test, struct iommu_domain *parent,
 					 u32 addr_width)
 {
@@ -442,7 +442,7 @@ static struct iommu_domain *alloc_nested(struct kunit *test, struct iommu_domain
 
 	addr = kunit_vm_mmap(test, NULL, 0, PAGE_SIZE, PROT_READ | PROT_WRITE,
 			     MAP_ANONYMOUS | MAP_PRIVATE, 0);
-	KUNIT_ASSERT_NE(test, 0, addr);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr) || !addr);
 	data.uptr = (void __user *)addr;
 	KUNIT_ASSERT_EQ(test, 0, copy_to_user(data.uptr, &s1, sizeof(s1)));
 	domain = intel_iommu_domain_alloc_nested(&m->pdev[0].dev, parent, 0, &data);
@@ -451,7 +451,7 @@ static struct iommu_domain *alloc_nested(struct kunit *test, struct iommu_domain
 	return domain;
 }
 
-/* A guest gives another page table, and it may be refused */
+/* A guest replaces its page table, and the driver may refuse the new one */
 static void attach_of_nested_domains_balances_page_requests(struct kunit *test)
 {
 	struct iommu_domain *blocked = intel_iommu_ops.blocked_domain;
@@ -487,9 +487,11 @@ static void attach_of_nested_domains_balances_page_requests(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, second->ops->attach_dev(second, dev, first));
 	KUNIT_EXPECT_EQ(test, 0, second->ops->set_dev_pasid(second, dev, TEST_PASID, first));
 	KUNIT_EXPECT_EQ(test, 2, *count);
+	KUNIT_EXPECT_EQ(test, 2, m->nr_drains);
 
 	blocked->ops->set_dev_pasid(blocked, dev, TEST_PASID, second);
 	KUNIT_EXPECT_EQ(test, 1, *count);
+	KUNIT_EXPECT_EQ(test, 3, m->nr_drains);
 	test_forget(m);
 	blocked->ops->attach_dev(blocked, dev, second);
 	expect_drain(test);
