@@ -87,8 +87,8 @@ struct ioasid_batch {
 /*
  * Hardware operations on attachments. All attachments of a set have the same
  * ops. Attach, block and finish_block are called with set->lock held, replace and
- * detach without: the others may run at the same time, and also after detach,
- * until the attachment is off the list of the IOASID.
+ * detach without: block and finish_block may run at the same time, and also after
+ * detach, until the attachment is off the list of the IOASID.
  */
 struct ioasid_attachment_ops {
 	int (*attach)(struct ioasid_attachment *attachment,
@@ -99,7 +99,7 @@ struct ioasid_attachment_ops {
 		       struct iommu_attach_handle *handle);
 	/* Cannot fail. No fault is reported if the IOMMU can block quietly. */
 	void (*block)(const struct ioasid_batch *batch);
-	/* Waits for replace and detach, and blocks what cannot be quietly */
+	/* Waits for replace and detach, and blocks the DMA if block did not */
 	void (*finish_block)(struct ioasid_attachment *attachment);
 	void (*detach)(struct ioasid_attachment *attachment);
 };

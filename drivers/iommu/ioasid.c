@@ -164,10 +164,12 @@ static void ioasid_block_all(struct ioasid_set *set, struct list_head *parked)
 		cond_resched();
 	}
 	ioasid_batch_flush(&batch);
-	/* Each may wait long, so only when all are blocked */
+	/* finish_block may wait long: block all attachments first */
 	list_for_each_entry(ioasid, parked, park_node) {
-		list_for_each_entry(attachment, &ioasid->attachments, node)
+		list_for_each_entry(attachment, &ioasid->attachments, node) {
 			attachment->ops->finish_block(attachment);
+			cond_resched();
+		}
 		trace_ioasid_park(ioasid);
 		cond_resched();
 	}
@@ -379,9 +381,9 @@ void ioasid_publish(struct ioasid *ioasid)
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait until holders put their references, and calls no
- * holder. It may wait for an attach or another free of the same set, and, with
- * the DMA blocked where the IOMMU can block quietly, for calls that have the
- * mutex of the iommu_group of an attached device, see iommu_finish_block_pasid().
+ * holder. It may wait for other calls that hold the set's lock, and then for
+ * the mutex of the iommu_group of an attached device. A quiet block comes
+ * before this second wait, see iommu_finish_block_pasid().
  */
 void ioasid_free(struct ioasid *ioasid)
 {

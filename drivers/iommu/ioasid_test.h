@@ -28,13 +28,13 @@ struct test_hardware {
 	atomic_t replaced;
 	atomic_t blocked;
 	atomic_t batches;	/* how often it was waited for in all of that */
-	atomic_t finished;	/* of those that are blocked */
+	atomic_t finished;	/* calls of finish_block */
 	atomic_t detached;
 	atomic_t blocked_while_active;
 	atomic_t odd_batches;	/* empty, or too long */
 	int error;	/* what attach and replace return */
 	bool slow;	/* sleeps at times, as real hardware is waited for */
-	/* What a test does meanwhile */
+	/* What a test does in block, finish_block, replace and detach */
 	void (*when_blocked)(struct kunit *test, struct ioasid_set *set);
 	void (*when_finished)(struct kunit *test, struct ioasid *ioasid);
 	void (*when_replaced)(struct kunit *test, struct ioasid *ioasid);

@@ -153,7 +153,7 @@ static void hw_finish_block(struct ioasid_attachment *attachment)
 	mutex_lock(&hw_lock);
 	h = hw_of(attachment);
 	if (!h || h->state == ATTACHED)
-		shim_bug("the end of a block of what is not blocked");
+		shim_bug("finish_block of what is not blocked");
 	mutex_unlock(&hw_lock);
 }
 
