@@ -301,6 +301,26 @@ static void tear_down_flushes_during_a_batch(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, m->locked);
 }
 
+static u64 fields[7];
+
+static void see_the_fields(struct kunit *test)
+{
+	memcpy(fields, &entry(0)->val[1], sizeof(fields));
+}
+
+/* Hardware that has read Present may still be reading the other fields */
+static void block_changes_one_word_before_the_flush(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	u64 before[ARRAY_SIZE(fields)];
+
+	add(test, 0, 1, 7, PASID_ENTRY_PGTT_FL_ONLY);
+	memcpy(before, &entry(0)->val[1], sizeof(before));
+	m->event = see_the_fields;
+	intel_pasid_block_entries(batch.entries, batch.count, true);
+	KUNIT_EXPECT_MEMEQ(test, before, fields, sizeof(before));
+}
+
 static void block_now(struct kunit *test)
 {
 	intel_pasid_block_entries(batch.entries, batch.count, true);
@@ -382,6 +402,7 @@ static struct kunit_case pasid_test_cases[] = {
 	KUNIT_CASE(tear_down_keeps_a_blocked_entry_quiet),
 	KUNIT_CASE(no_table_needs_no_memory),
 	KUNIT_CASE(tear_down_flushes_during_a_batch),
+	KUNIT_CASE(block_changes_one_word_before_the_flush),
 	KUNIT_CASE(entry_blocked_during_a_tear_down_stays_quiet),
 	KUNIT_CASE(rejected_descriptor_invalidates_everything),
 	KUNIT_CASE(blocked_entry_takes_page_snoop_control),
