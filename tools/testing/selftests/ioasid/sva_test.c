@@ -6,7 +6,8 @@
  * unbound and the last reference to the mm is gone.
  *
  * The module sva_driver has the driver sva-test: an open of its device binds the
- * process. No test asserts a time.
+ * process. The module slow_page has memory whose pages do not come. No test asserts
+ * a time.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -84,6 +85,39 @@ static int sva_open(struct vfio_dev *dev, __u32 *pasid)
 		return -errno;
 	dev->bar = bar;
 	return 0;
+}
+
+/* A CPU that is idle has a reference to the mm that it ran last */
+static void run_on_each_cpu(void)
+{
+	cpu_set_t all, one;
+	int cpu;
+
+	if (sched_getaffinity(0, sizeof(all), &all))
+		return;
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		sched_setaffinity(0, sizeof(one), &one);
+	}
+	sched_setaffinity(0, sizeof(all), &all);
+}
+
+/*
+ * Whether the PASID of a process is free: 0, or a negative errno. User space cannot
+ * allocate the ids of the kernel's reserve, so look at the list.
+ */
+static int pasid_try(__u32 pasid)
+{
+	char line[256];
+	int ret;
+
+	run_on_each_cpu();
+	ret = ioasid_line(pasid, line, sizeof(line));
+
+	return ret == -ENOENT ? 0 : ret ?: -ENOSPC;
 }
 
 /* Private memory, no page of it is present */
@@ -216,6 +250,36 @@ TEST_F(sva, dma_reaches_memory_by_virtual_address)
 	EXPECT_EQ(0, queue_read64(&self->dev[0], TEST_QUEUE, PASID_TEST_Q_ATS_REQUESTS));
 }
 
+#define USER_LOW_IDS	"/proc/sys/user/max_low_ioasids"
+
+TEST_F(sva, device_with_few_pasid_bits_binds_when_users_took_all_they_can)
+{
+	struct vfio_dev narrow = VFIO_DEV_CLOSED;
+	int fd, id, limit;
+	__u32 pasid;
+	pid_t child;
+
+	ASSERT_EQ(0, machine_find(ROLE_NARROW, narrow.bdf));
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	limit = param_get(USER_LOW_IDS);
+	ASSERT_EQ(0, param_set(USER_LOW_IDS, 1024));
+	while ((id = ioasid_alloc(fd, 1, 255)) > 0)
+		;
+	EXPECT_EQ(0, param_set(USER_LOW_IDS, limit));
+	EXPECT_EQ(-ENOSPC, id);
+
+	EXPECT_EQ(0, set_driver(narrow.bdf, "sva-test"));
+	child = fork_child();
+	ASSERT_LE(0, child);
+	/* Another mm, which has no PASID yet */
+	if (!child)
+		_exit(sva_open(&narrow, &pasid) ? 1 : pasid > 255 ? 2 : 0);
+	EXPECT_EQ(0, reap(child));
+	EXPECT_EQ(0, set_driver(narrow.bdf, "vfio-pci"));
+	close(fd);
+}
+
 TEST_F(sva, translations_are_cached)
 {
 	char *page = pages_new(1);
@@ -337,6 +401,8 @@ struct victim {
 		int ret;
 		__u32 pasid;
 		unsigned int asked;	/* page requests */
+		char *pages;		/* in the process */
+		bool ready;
 		bool full;		/* the page request queue */
 	} *report;
 };
@@ -567,7 +633,7 @@ do {									\
 	char __line[512];						\
 									\
 	EXPECT_EQ(0, ioasid_line(pasid, __line, sizeof(__line)));	\
-	EXPECT_EQ(-ENOSPC, ioasid_try(pasid));				\
+	EXPECT_EQ(-ENOSPC, pasid_try(pasid));				\
 } while (0)
 
 static void unbind(FIXTURE_DATA(killed) *self, unsigned int i)
@@ -614,7 +680,7 @@ TEST_F(killed, id_stays_taken_while_a_device_or_the_mm_holds)
 	EXPECT_HELD(self->pasid);
 	mark("the mm is released");
 	close(mem);
-	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
+	EXPECT_TRUE(wait_for(!pasid_try(self->pasid)));
 	EXPECT_QUIET(&self->sva.watch);
 	EXPECT_TRACED(end_of_life);
 }
@@ -627,7 +693,7 @@ TEST_F(killed, exit_unbinds_and_recycles)
 	victim_kill(&self->victim);
 	EXPECT_TRUE(wait_stopped(&self->sva.dev[0]));
 	EXPECT_TRUE(wait_stopped(&self->sva.dev[1]));
-	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
+	EXPECT_TRUE(wait_for(!pasid_try(self->pasid)));
 	EXPECT_QUIET(&self->sva.watch);
 }
 
@@ -686,7 +752,7 @@ TEST_F(killed, dma_of_a_bound_process_is_refused_quietly)
 	EXPECT_QUIET(&self->sva.watch);
 	unbind(self, 0);
 	unbind(self, 1);
-	EXPECT_TRUE(wait_for(!ioasid_try(self->pasid)));
+	EXPECT_TRUE(wait_for(!pasid_try(self->pasid)));
 }
 
 /* The thread that reads the page request queue gets no CPU */
@@ -873,7 +939,7 @@ TEST_F(queued, request_of_a_dead_process_is_refused_quietly)
 	mark("all is answered");
 	EXPECT_QUIET(&self->sva.watch);
 	unbind_all(self);
-	EXPECT_TRUE(wait_for(!ioasid_try(self->victim.report->pasid)));
+	EXPECT_TRUE(wait_for(!pasid_try(self->victim.report->pasid)));
 	EXPECT_QUIET(&self->sva.watch);
 
 	EXPECT_TRACED(end_with_requests);
@@ -992,10 +1058,10 @@ TEST_F(queued, overflow_of_the_queue_is_survived)
 	unbind_all(self);
 	kill(self->victim.pid, SIGKILL);
 	EXPECT_TRUE(wait_for(!is_busy(&dev[0], QUEUES - 1) || !is_busy(&dev[1], QUEUES - 1)));
-	EXPECT_EQ(-ENOSPC, ioasid_try(pasid));
+	EXPECT_EQ(-ENOSPC, pasid_try(pasid));
 	stall_end(self);
 	victim_kill(&self->victim);
-	EXPECT_TRUE(wait_for(!ioasid_try(pasid)));
+	EXPECT_TRUE(wait_for(!pasid_try(pasid)));
 
 	/*
 	 * Only the overflow is logged. The last line has no newline: it appears
@@ -1031,6 +1097,7 @@ static void *call_detach(void *arg)
 
 	__atomic_store_n(&call->tid, gettid(), __ATOMIC_SEQ_CST);
 	call->ret = vfio_detach_pt(call->dev->device, ASKING);
+	__atomic_store_n(&call->done, true, __ATOMIC_SEQ_CST);
 	return NULL;
 }
 
@@ -1048,14 +1115,24 @@ static bool is_done(const struct vfio_call *call)
 	return __atomic_load_n(&call->done, __ATOMIC_SEQ_CST);
 }
 
-static bool is_draining(const struct vfio_call *call)
+/* Whether a thread, or the only one of a process, sleeps in the function */
+static bool sleeps_in(pid_t tid, const char *function)
 {
-	pid_t tid = __atomic_load_n(&call->tid, __ATOMIC_SEQ_CST);
 	char path[64], stack[4096];
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stack", tid);
-	return tid && !read_file(path, stack, sizeof(stack)) &&
-	       strstr(stack, "intel_iommu_drain_pasid_prq");
+	snprintf(path, sizeof(path), "/proc/%d/stack", tid);
+	return tid && !read_file(path, stack, sizeof(stack)) && strstr(stack, function);
+}
+
+static bool is_draining(const struct vfio_call *call)
+{
+	return sleeps_in(__atomic_load_n(&call->tid, __ATOMIC_SEQ_CST),
+			 "intel_iommu_drain_pasid_prq");
+}
+
+static bool has_exited(int pid, int *status)
+{
+	return waitpid(pid, status, WNOHANG) == pid;
 }
 
 /* A page table whose page requests go to a file */
@@ -1139,6 +1216,230 @@ TEST_F(queued, free_blocks_dma_while_a_detach_drains_page_requests)
 	vfio_close(&dev);
 	EXPECT_EQ(0, ioasid_try(OTHER_ID));
 	close(fd);
+	EXPECT_QUIET(&self->sva.watch);
+}
+
+/*
+ * An unbind and a detach wait for the same run of the PRQ thread. No page
+ * request follows: it would wake up a drain that has missed its wake-up.
+ */
+TEST_F(queued, drains_at_once_all_end)
+{
+	struct vfio_dev dev = VFIO_DEV_CLOSED;
+	struct vfio_call detach = { .dev = &dev };
+	void *page = page_new();
+	int fd, status;
+	bool exited;
+
+	ASSERT_NE(NULL, page);
+	fd = ioasid_open();
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, vfio_open(&dev, ROLE_NARROW, NULL));
+	ASSERT_EQ(0, hwpt_with_faults(&dev));
+	ASSERT_EQ(0, vfio_map(&dev, page, IOVA, PAGE));
+	ASSERT_EQ(ID, ioasid_alloc(fd, ID, ID));
+	ASSERT_EQ(0, vfio_attach_pt(dev.device, VFIO_DEVICE_ATTACH_IOASID, ASKING, dev.hwpt,
+				    fd, ID));
+	start_requests(_metadata, self);
+	fill(&dev, TEST_QUEUE, ASKING, (void *)(unsigned long)(IOVA + PAGE), ATS | PRI);
+	ASSERT_TRUE(wait_for(is_waiting(&dev, TEST_QUEUE)));
+
+	ASSERT_EQ(0, pthread_create(&detach.thread, NULL, call_detach, &detach));
+	EXPECT_TRUE(wait_for(is_draining(&detach)));
+	unbind_all(self);
+	kill(self->victim.pid, SIGKILL);
+	EXPECT_TRUE(wait_for(sleeps_in(self->victim.pid, "intel_iommu_drain_pasid_prq")));
+	EXPECT_TRUE(is_draining(&detach));
+
+	stall_end(self);
+	exited = wait_for(has_exited(self->victim.pid, &status));
+	EXPECT_TRUE(exited);
+	EXPECT_TRUE(wait_for(is_done(&detach)));
+	/* For the teardown, if that has failed */
+	expect_page_requests_answered(_metadata, self->sva.dev, self->sva.pasid);
+	if (exited)
+		self->victim.pid = 0;
+	EXPECT_EQ(0, pthread_join(detach.thread, NULL));
+	EXPECT_EQ(0, detach.ret);
+	EXPECT_TRUE(wait_for(!pasid_try(self->victim.report->pasid)));
+	vfio_close(&dev);
+	close(fd);
+	EXPECT_QUIET(&self->sva.watch);
+}
+
+/* Memory whose pages do not come until they are told to */
+#define SLOW_PARAM	"/sys/module/slow_page/parameters/"
+
+/* More than a workqueue handles at once, less than the page request queue has room for */
+#define MANY_REQUESTS	1200
+
+/* A process that has a device ask for pages that do not come, @nr times */
+FIXTURE(slow) {
+	FIXTURE_DATA(sva) sva;
+	int pid;
+	struct victim_report *report;	/* in shared memory */
+};
+
+/*
+ * The process only has the memory. A mapping of the registers would keep the file of
+ * the device, as page faults that are being handled keep the mm.
+ */
+static int have_slow_pages(struct vfio_dev *dev, struct victim_report *report)
+{
+	int fd;
+
+	fd = open("/dev/slow-page", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	report->pages = mmap(NULL, QUEUES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (report->pages == MAP_FAILED)
+		return -errno;
+	report->ret = sva_open(dev, &report->pasid);
+	if (report->ret)
+		return report->ret;
+	munmap(dev->bar, PASID_TEST_BAR_SIZE);
+	__atomic_store_n(&report->ready, true, __ATOMIC_SEQ_CST);
+	for (;;)
+		pause();
+}
+
+static void slow_start(struct __test_metadata *_metadata, FIXTURE_DATA(slow) *self,
+		       unsigned int nr)
+{
+	struct vfio_dev *dev = &self->sva.dev[0], other = *dev;
+	unsigned int i;
+
+	self->pid = fork_child();
+	ASSERT_LE(0, self->pid);
+	if (!self->pid)
+		_exit(!!have_slow_pages(&other, self->report));
+	ASSERT_TRUE(wait_for(__atomic_load_n(&self->report->ready, __ATOMIC_SEQ_CST)));
+	/* A queue that is stopped forgets its page request, the IOMMU does not */
+	for (i = 0; i < nr; i++) {
+		unsigned int j = i % QUEUES;
+
+		fill(dev, j, self->report->pasid, self->report->pages + j * PAGE, ATS | PRI);
+		ASSERT_TRUE(wait_for(is_waiting(dev, j)));
+	}
+	ASSERT_TRUE(wait_for(param_get(SLOW_PARAM "waiting") > 0));
+}
+
+/* The pages come, and the process ends */
+static void slow_end(FIXTURE_DATA(slow) *self)
+{
+	write_file(SLOW_PARAM "come", "1");
+	if (self->pid > 0)
+		kill_and_reap(self->pid);
+	self->pid = 0;
+}
+
+FIXTURE_SETUP(slow)
+{
+	int ret;
+
+	self->pid = 0;
+	self->report = page_new();
+	ASSERT_NE(NULL, self->report);
+	sva_begin(_metadata, &self->sva);
+	ret = module_load("slow_page", "");
+	if (ret)
+		sva_end(_metadata, &self->sva);
+	ASSERT_EQ(0, ret);
+}
+
+FIXTURE_TEARDOWN(slow)
+{
+	slow_end(self);
+	sva_end(_metadata, &self->sva);
+	EXPECT_TRUE(wait_for(!module_unload("slow_page")));
+	munmap(self->report, PAGE);
+}
+
+/* A process of its own, which may hang: bind the device, use it, unbind */
+static int bind_and_unbind(struct vfio_dev *dev)
+{
+	char *page = pages_new(1);
+	__u32 pasid;
+	int ret;
+
+	if (!page)
+		return -ENOMEM;
+	ret = sva_open(dev, &pasid);
+	if (ret)
+		return ret;
+	fill(dev, TEST_QUEUE, pasid, page, ATS | PRI);
+	ret = queue_wait_done(dev, TEST_QUEUE);
+	if (!ret && !is_filled(page, PATTERN))
+		ret = -EIO;
+	vfio_close_device(dev);
+	return ret;
+}
+
+/* Neither while the process is alive, nor after its exit, which does not wait for it */
+TEST_F(slow, page_that_does_not_come_holds_up_no_other_process)
+{
+	unsigned int round, i;
+	int other, status;
+
+	slow_start(_metadata, self, 1);
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < 2; i++) {
+			struct vfio_dev dev = self->sva.dev[i];
+
+			other = fork_child();
+			ASSERT_LE(0, other);
+			if (!other)
+				_exit(!!bind_and_unbind(&dev));
+			status = -1;
+			EXPECT_TRUE(wait_for(has_exited(other, &status))) {
+				TH_LOG("device %u, %s", i, round ? "killed" : "alive");
+				/* It can end when the page has come */
+				slow_end(self);
+				kill_and_reap(other);
+			}
+			EXPECT_EQ(0, status);
+		}
+		if (round || !self->pid)
+			break;
+		kill(self->pid, SIGKILL);
+		EXPECT_TRUE(wait_for(has_exited(self->pid, &status)));
+		self->pid = 0;
+	}
+	/* The handler keeps the mm, and so the PASID */
+	EXPECT_EQ(1, param_get(SLOW_PARAM "waiting"));
+	EXPECT_EQ(-ENOSPC, pasid_try(self->report->pasid));
+	slow_end(self);
+	EXPECT_TRUE(wait_for(!pasid_try(self->report->pasid)));
+	EXPECT_QUIET(&self->sva.watch);
+}
+
+/* The unbind answers the requests, and none is answered again when its page comes */
+TEST_F(slow, each_request_is_answered_once)
+{
+	static const char *const answered[] = {
+		": unbind\n", "prq_refused:", ": the page comes\n", NULL
+	};
+
+	slow_start(_metadata, self, 1);
+	ASSERT_EQ(0, trace_begin(self->report->pasid));
+	mark("unbind");
+	kill(self->pid, SIGKILL);
+	EXPECT_TRUE(wait_for(!read_file(TRACE "/trace", trace, sizeof(trace)) &&
+			     count_of(trace, "prq_refused:")));
+	mark("the page comes");
+	slow_end(self);
+	EXPECT_TRACED(answered);
+	EXPECT_EQ(1, count_of(trace, "qi_submit: page_grp_resp"));
+}
+
+TEST_F(slow, pages_that_do_not_come_leave_room_for_those_of_others)
+{
+	slow_start(_metadata, self, MANY_REQUESTS);
+	/* The other device, and the same */
+	expect_page_requests_answered(_metadata, &self->sva.dev[1], self->sva.pasid);
+	expect_page_requests_answered(_metadata, &self->sva.dev[0], self->sva.pasid);
+	slow_end(self);
+	EXPECT_TRUE(wait_for(!pasid_try(self->report->pasid)));
 	EXPECT_QUIET(&self->sva.watch);
 }
 
