@@ -9,8 +9,10 @@
 #include <linux/sched/mm.h>
 
 #include "test_iommu.h"
+#include "../iommu-pages.h"
 
-#define TEST_PASID	1
+/* Its table is not the one that each device has from the beginning */
+#define TEST_PASID	(PASID_TBL_ENTRIES + 1)
 #define TEST_PGD	0x100000
 
 /* Whether an entry blocks DMA quietly. Hardware ignores the other fields then. */
@@ -170,8 +172,8 @@ static struct dmar_domain *add_domain(struct kunit *test,
 	domain->domain.type = IOMMU_DOMAIN_UNMANAGED;
 	domain->domain.ops = ops;
 	INIT_LIST_HEAD(&domain->devices);
-	INIT_LIST_HEAD(&domain->dev_pasids);
-	INIT_LIST_HEAD(&domain->cache_tags);
+	domain->dev_pasids = RB_ROOT;
+	domain->cache_tags = RB_ROOT;
 	spin_lock_init(&domain->lock);
 	spin_lock_init(&domain->cache_lock);
 	xa_init(&domain->iommu_array);
@@ -211,7 +213,7 @@ static void free_domain(struct kunit *test, struct dmar_domain *domain)
 {
 	struct test_machine *m = test->priv;
 
-	KUNIT_EXPECT_TRUE(test, list_empty(&domain->cache_tags));
+	KUNIT_EXPECT_TRUE(test, RB_EMPTY_ROOT(&domain->cache_tags));
 	domain_detach_iommu(domain, m->iommu[0]);
 	kfree(domain->qi_batch);
 }
@@ -237,8 +239,8 @@ static void unmap_fences_device_tlb_without_pasid(struct kunit *test)
 		QI_EIOTLB_TYPE, QI_IWD_TYPE, QI_DIOTLB_TYPE,
 	};
 	static const u8 both[] = {
-		QI_EIOTLB_TYPE, QI_IWD_TYPE, QI_DIOTLB_TYPE,
-		QI_EIOTLB_TYPE, QI_DEIOTLB_TYPE,
+		QI_EIOTLB_TYPE, QI_EIOTLB_TYPE, QI_IWD_TYPE,
+		QI_DIOTLB_TYPE, QI_DEIOTLB_TYPE,
 	};
 	struct dmar_domain *domain = add_domain(test, &intel_fs_paging_domain_ops);
 	struct test_machine *m = test->priv;
@@ -285,7 +287,7 @@ static bool tags_at_flush;
 
 static void see_the_tags(struct kunit *test)
 {
-	tags_at_flush = !list_empty(&detached->cache_tags);
+	tags_at_flush = !RB_EMPTY_ROOT(&detached->cache_tags);
 }
 
 static void detach_keeps_cache_tags_until_the_flush(struct kunit *test)
@@ -308,7 +310,7 @@ static void detach_keeps_cache_tags_until_the_flush(struct kunit *test)
 	m->event = see_the_tags;
 	device_block_translation(dev);
 	KUNIT_EXPECT_TRUE(test, tags_at_flush);
-	KUNIT_EXPECT_TRUE(test, list_empty(&detached->cache_tags));
+	KUNIT_EXPECT_TRUE(test, RB_EMPTY_ROOT(&detached->cache_tags));
 	KUNIT_EXPECT_EQ(test, 0, READ_ONCE(test_entry(dev, IOMMU_NO_PASID)->val[0]));
 	kfree(detached->qi_batch);
 }
@@ -532,6 +534,86 @@ static void dirty_tracking_changes_no_entry_of_another_domain(struct kunit *test
 	KUNIT_EXPECT_TRUE(test, pasid_get_ssade(pte));
 }
 
+/* A domain with dirty tracking is on the list before the entry has a table */
+static void dirty_tracking_needs_no_table(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+
+	KUNIT_EXPECT_EQ(test, 0, intel_pasid_setup_dirty_tracking(m->iommu[0], dev,
+								  TEST_PASID, 7, true));
+	KUNIT_EXPECT_NULL(test, test_entry(dev, TEST_PASID));
+	KUNIT_EXPECT_EQ(test, 0, m->nr_submissions);
+}
+
+/* --- Tables of PASID entries */
+
+static gfp_t gfp_of_table;
+
+static void *no_memory(int nid, gfp_t gfp, size_t size)
+{
+	gfp_of_table = gfp;
+	return NULL;
+}
+
+static void attach_without_memory_changes_nothing(struct kunit *test)
+{
+	struct iommu_domain *blocked = intel_iommu_ops.blocked_domain;
+	struct iommu_domain *identity = intel_iommu_ops.identity_domain;
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+	struct iommu_domain *domains[3];
+	unsigned int i;
+
+	sva.dev = dev;
+	domains[0] = sva_alloc(test);
+	domains[1] = alloc_domain(test);
+	domains[2] = identity;
+	sva.mm = domains[0]->mm;
+	for (i = 0; i < ARRAY_SIZE(domains); i++) {
+		kunit_activate_static_stub(test, iommu_alloc_pages_node_sz, no_memory);
+		test_forget(m);
+		gfp_of_table = 0;
+		KUNIT_EXPECT_EQ(test, -ENOMEM,
+				domains[i]->ops->set_dev_pasid(domains[i], dev,
+							       TEST_PASID, NULL));
+		KUNIT_EXPECT_TRUE(test, gfp_of_table == GFP_KERNEL_ACCOUNT);
+		KUNIT_EXPECT_NULL(test, test_entry(dev, TEST_PASID));
+		KUNIT_EXPECT_EQ(test, 0, m->nr_submissions);
+		if (domains[i] != identity)
+			KUNIT_EXPECT_TRUE(test,
+					  RB_EMPTY_ROOT(&to_dmar_domain(domains[i])->dev_pasids));
+
+		/* As for DMA without PASID, whose entry is in the same table */
+		KUNIT_EXPECT_EQ(test, 0, domains[i]->ops->set_dev_pasid(domains[i], dev, 1,
+									NULL));
+		blocked->ops->set_dev_pasid(blocked, dev, 1, domains[i]);
+		kunit_deactivate_static_stub(test, iommu_alloc_pages_node_sz);
+	}
+	mmput(sva.mm);
+	domains[0]->ops->free(domains[0]);
+	domains[1]->ops->free(domains[1]);
+	mmu_notifier_synchronize();
+}
+
+/* A replacement finds the entry of the domain that it replaces */
+static void replace_needs_no_memory(struct kunit *test)
+{
+	struct iommu_domain *blocked = intel_iommu_ops.blocked_domain;
+	struct iommu_domain *identity = intel_iommu_ops.identity_domain;
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+	struct iommu_domain *domain = alloc_domain(test);
+
+	KUNIT_ASSERT_EQ(test, 0, identity->ops->set_dev_pasid(identity, dev, TEST_PASID, NULL));
+	kunit_activate_static_stub(test, iommu_alloc_pages_node_sz, no_memory);
+	KUNIT_EXPECT_EQ(test, 0, domain->ops->set_dev_pasid(domain, dev, TEST_PASID, identity));
+	KUNIT_EXPECT_EQ(test, 0, identity->ops->set_dev_pasid(identity, dev, TEST_PASID, domain));
+	kunit_deactivate_static_stub(test, iommu_alloc_pages_node_sz);
+	blocked->ops->set_dev_pasid(blocked, dev, TEST_PASID, identity);
+	domain->ops->free(domain);
+}
+
 /* --- Devices */
 
 static void disabled_pasid_is_not_attached(struct kunit *test)
@@ -583,6 +665,9 @@ static struct kunit_case attach_test_cases[] = {
 	KUNIT_CASE(replace_drains_page_requests),
 	KUNIT_CASE(attach_of_nested_domains_balances_page_requests),
 	KUNIT_CASE(dirty_tracking_changes_no_entry_of_another_domain),
+	KUNIT_CASE(dirty_tracking_needs_no_table),
+	KUNIT_CASE(attach_without_memory_changes_nothing),
+	KUNIT_CASE(replace_needs_no_memory),
 	KUNIT_CASE(disabled_pasid_is_not_attached),
 	KUNIT_CASE(refused_attach_keeps_the_old_domain),
 	{}

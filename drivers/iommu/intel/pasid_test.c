@@ -7,6 +7,7 @@
 #include <linux/iommu.h>
 
 #include "test_iommu.h"
+#include "../iommu-pages.h"
 
 struct test_batch {
 	struct iommu_dev_pasid entries[IOMMU_BLOCK_BATCH];
@@ -263,15 +264,223 @@ static void tear_down_keeps_a_blocked_entry_quiet(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, READ_ONCE(entry(1)->val[0]), 0);
 }
 
+/* Of the second table */
+static u64 read_pde(struct device *dev)
+{
+	struct pasid_dir_entry *dir = intel_pasid_get_table(dev)->table;
+
+	return READ_ONCE(dir[1].val);
+}
+
 static void no_table_needs_no_memory(struct kunit *test)
 {
 	struct test_machine *m = test->priv;
-	struct iommu_dev_pasid one = { .dev = &m->pdev[0].dev, .pasid = 1 };
+	struct iommu_dev_pasid one = { .dev = &m->pdev[0].dev, .pasid = PASID_TBL_ENTRIES };
+
+	/* The exit of an mm leaves the directory alone */
+	intel_pasid_block_entries(&one, 1, false);
+	KUNIT_EXPECT_EQ(test, 0, read_pde(one.dev));
 
 	intel_pasid_block_entries(&one, 1, true);
 	intel_pasid_tear_down_entry(m->iommu[0], one.dev, one.pasid);
 	KUNIT_EXPECT_NULL(test, test_entry(one.dev, one.pasid));
+	KUNIT_EXPECT_EQ(test, PASID_PTE_FPD, read_pde(one.dev));
 	KUNIT_EXPECT_EQ(test, m->nr_submissions, 0);
+
+	/* Cached although it is not present */
+	m->iommu[0]->cap |= BIT_ULL(7);
+	intel_pasid_block_entries(&one, 1, true);
+	KUNIT_EXPECT_EQ(test, m->nr_descs, 1);
+	KUNIT_EXPECT_EQ(test, m->descs[0].qw0,
+			QI_PC_TYPE | QI_PC_DID(0) | QI_PC_GRAN(QI_PC_PASID_SEL) |
+			QI_PC_PASID(one.pasid));
+}
+
+/* The PASIDs of these tests are in the second table */
+#define A	(PASID_TBL_ENTRIES + 3)
+#define B	(PASID_TBL_ENTRIES + 7)
+
+static void attach(struct kunit *test, u32 pasid)
+{
+	struct test_machine *m = test->priv;
+
+	add(test, 0, pasid, 7, PASID_ENTRY_PGTT_SL_ONLY);
+	__set_bit(pasid, m->attached);
+}
+
+static void detach(struct kunit *test, u32 pasid)
+{
+	struct test_machine *m = test->priv;
+
+	intel_pasid_tear_down_entry(m->iommu[0], &m->pdev[0].dev, pasid);
+	__clear_bit(pasid, m->attached);
+	intel_pasid_release(&m->pdev[0].dev, pasid);
+}
+
+static void detach_parked(struct kunit *test, u32 pasid)
+{
+	struct test_machine *m = test->priv;
+	struct iommu_dev_pasid one = { .dev = &m->pdev[0].dev, .pasid = pasid };
+
+	intel_pasid_block_entries(&one, 1, true);
+	detach(test, pasid);
+}
+
+static struct folio *table_seen;
+static int refs_at_flush;
+static u64 pde_at_flush;
+
+static void see_the_table(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+
+	/* It would be free by now */
+	rcu_barrier();
+	refs_at_flush = folio_ref_count(table_seen);
+	pde_at_flush = read_pde(&m->pdev[0].dev);
+}
+
+static void last_detach_flushes_and_then_frees_the_table(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+
+	attach(test, A);
+	attach(test, B);
+	detach(test, A);
+	KUNIT_ASSERT_NOT_NULL(test, test_entry(dev, B));
+	KUNIT_EXPECT_TRUE(test, pasid_pte_is_present(test_entry(dev, B)));
+
+	intel_pasid_tear_down_entry(m->iommu[0], dev, B);
+	KUNIT_EXPECT_NOT_NULL(test, test_entry(dev, B));
+	__clear_bit(B, m->attached);
+	table_seen = virt_to_folio(test_entry(dev, B));
+	folio_get(table_seen);
+	test_forget(m);
+	m->event = see_the_table;
+	intel_pasid_release(dev, B);
+	KUNIT_EXPECT_EQ(test, 1, m->nr_submissions);
+	KUNIT_ASSERT_EQ(test, 2, m->nr_descs);
+	KUNIT_EXPECT_EQ(test, m->descs[0].qw0, QI_PC_TYPE | QI_PC_GRAN(QI_PC_ALL_PASIDS));
+	KUNIT_EXPECT_EQ(test, QI_IOTLB_TYPE, test_type(m, 1));
+	KUNIT_EXPECT_FALSE(test, m->locked);
+	KUNIT_EXPECT_EQ(test, 0, pde_at_flush);
+	KUNIT_EXPECT_EQ(test, 2, refs_at_flush);
+	rcu_barrier();
+	KUNIT_EXPECT_EQ(test, 1, folio_ref_count(table_seen));
+	folio_put(table_seen);
+
+	/* Another time, as after a failed attach: there is nothing to free */
+	test_forget(m);
+	intel_pasid_release(dev, B);
+	KUNIT_EXPECT_EQ(test, 0, m->nr_submissions);
+}
+
+static unsigned int count_tables(struct device *dev)
+{
+	struct pasid_table *table = intel_pasid_get_table(dev);
+	struct pasid_dir_entry *dir = table->table;
+	unsigned int i, n = 0;
+
+	for (i = 0; i < table->max_pasid >> PASID_PDE_SHIFT; i++)
+		n += !!get_pasid_table_from_pde(&dir[i]);
+	return n;
+}
+
+static void detached_pasids_leave_no_table(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+	u32 pasid, max = intel_pasid_get_table(dev)->max_pasid;
+
+	KUNIT_EXPECT_EQ(test, 1, count_tables(dev));
+	for (pasid = 1; pasid < max; pasid += PASID_TBL_ENTRIES - 1) {
+		KUNIT_ASSERT_EQ(test, 0, intel_pasid_setup_pass_through(m->iommu[0], dev,
+									pasid));
+		intel_pasid_tear_down_entry(m->iommu[0], dev, pasid);
+		intel_pasid_release(dev, pasid);
+		if (count_tables(dev) != 1)
+			break;
+	}
+	KUNIT_EXPECT_EQ(test, 1, count_tables(dev));
+	KUNIT_EXPECT_NOT_NULL(test, test_entry(dev, IOMMU_NO_PASID));
+}
+
+static void parked_pasid_stays_quiet_without_a_table(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+
+	attach(test, A);
+	detach_parked(test, A);
+	KUNIT_EXPECT_EQ(test, PASID_PTE_FPD, read_pde(dev));
+
+	/* The FPD of the directory would be that of B as well */
+	attach(test, B);
+	KUNIT_EXPECT_EQ(test, PASID_PTE_PRESENT,
+			read_pde(dev) & (PASID_PTE_PRESENT | PASID_PTE_FPD));
+	KUNIT_EXPECT_EQ(test, PASID_PTE_FPD, READ_ONCE(test_entry(dev, A)->val[0]));
+	KUNIT_EXPECT_FALSE(test, pasid_pte_is_fault_disabled(test_entry(dev, B)));
+
+	detach(test, B);
+	KUNIT_EXPECT_EQ(test, PASID_PTE_FPD, read_pde(dev));
+}
+
+/* Parked between the tear-down and the release. Later there is no table. */
+static void pasid_blocked_during_a_detach_is_quiet(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+	struct iommu_dev_pasid one = { .dev = dev, .pasid = A };
+
+	attach(test, A);
+	intel_pasid_tear_down_entry(m->iommu[0], dev, A);
+	intel_pasid_block_entries(&one, 1, true);
+	__clear_bit(A, m->attached);
+	intel_pasid_release(dev, A);
+	KUNIT_EXPECT_EQ(test, PASID_PTE_FPD, read_pde(dev));
+}
+
+static void *no_memory(int nid, gfp_t gfp, size_t size)
+{
+	return NULL;
+}
+
+/* It takes all domains away, but the core knows what is attached */
+static void reset_keeps_the_tables(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+
+	attach(test, A);
+	attach(test, B);
+	intel_pasid_tear_down_entry(m->iommu[0], dev, A);
+	intel_pasid_tear_down_entry(m->iommu[0], dev, B);
+	/* Detached in the meantime */
+	__clear_bit(B, m->attached);
+	intel_pasid_release(dev, B);
+
+	kunit_activate_static_stub(test, iommu_alloc_pages_node_sz, no_memory);
+	KUNIT_EXPECT_EQ(test, 0, intel_pasid_setup_pass_through(m->iommu[0], dev, A));
+	kunit_deactivate_static_stub(test, iommu_alloc_pages_node_sz);
+	detach(test, A);
+	KUNIT_EXPECT_EQ(test, 1, count_tables(dev));
+}
+
+static void blocked_pasid_keeps_its_table(struct kunit *test)
+{
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+	struct iommu_dev_pasid one = { .dev = dev, .pasid = A };
+
+	attach(test, A);
+	attach(test, B);
+	intel_pasid_block_entries(&one, 1, true);
+	detach(test, B);
+	KUNIT_ASSERT_NOT_NULL(test, test_entry(dev, A));
+	KUNIT_EXPECT_TRUE(test, is_blocked(test_entry(dev, A)));
+	KUNIT_EXPECT_EQ(test, PASID_PTE_PRESENT,
+			read_pde(dev) & (PASID_PTE_PRESENT | PASID_PTE_FPD));
 }
 
 static unsigned int nested;
@@ -401,6 +610,12 @@ static struct kunit_case pasid_test_cases[] = {
 	KUNIT_CASE(empty_entry_becomes_quiet),
 	KUNIT_CASE(tear_down_keeps_a_blocked_entry_quiet),
 	KUNIT_CASE(no_table_needs_no_memory),
+	KUNIT_CASE(last_detach_flushes_and_then_frees_the_table),
+	KUNIT_CASE(detached_pasids_leave_no_table),
+	KUNIT_CASE(parked_pasid_stays_quiet_without_a_table),
+	KUNIT_CASE(pasid_blocked_during_a_detach_is_quiet),
+	KUNIT_CASE(reset_keeps_the_tables),
+	KUNIT_CASE(blocked_pasid_keeps_its_table),
 	KUNIT_CASE(tear_down_flushes_during_a_batch),
 	KUNIT_CASE(block_changes_one_word_before_the_flush),
 	KUNIT_CASE(entry_blocked_during_a_tear_down_stays_quiet),

@@ -12,9 +12,10 @@
 
 #include "iommu.h"
 #include "pasid.h"
+#include "../iommu-priv.h"
 
 #define TEST_DEVICES	2
-#define TEST_DESCS	1024
+#define TEST_DESCS	2304
 
 struct test_machine {
 	struct intel_iommu *iommu[TEST_DEVICES];
@@ -24,13 +25,17 @@ struct test_machine {
 	struct pci_bus bus;
 	struct pci_ops ops;
 
-	/* All submissions, in the order in which they begin */
+	/* All submissions, in the order in which they begin. Under @lock */
+	spinlock_t lock;
 	struct qi_desc descs[TEST_DESCS];
 	struct intel_iommu *by[TEST_DESCS];
 	unsigned int nr_descs;
 	unsigned int nr_submissions;
 	unsigned int nr_drains;		/* with QI_OPT_WAIT_DRAIN */
 	bool locked;			/* iommu->lock was held */
+
+	/* What the core has attached to the first device, above the first table */
+	DECLARE_BITMAP(attached, 4 * PASID_TBL_ENTRIES);
 
 	/* What happens at the next submission, once */
 	void (*event)(struct kunit *test);
@@ -42,10 +47,14 @@ static inline int test_submit_sync(struct intel_iommu *iommu, struct qi_desc *de
 {
 	struct kunit *test = kunit_get_current_test();
 	struct test_machine *m = test->priv;
-	void (*event)(struct kunit *test) = m->event;
-	int rc = m->rc;
+	void (*event)(struct kunit *test);
+	unsigned long flags;
 	unsigned int i;
+	int rc;
 
+	spin_lock_irqsave(&m->lock, flags);
+	event = m->event;
+	rc = m->rc;
 	m->event = NULL;
 	m->rc = 0;
 	m->nr_submissions++;
@@ -54,6 +63,7 @@ static inline int test_submit_sync(struct intel_iommu *iommu, struct qi_desc *de
 		m->by[m->nr_descs] = iommu;
 		m->descs[m->nr_descs++] = desc[i];
 	}
+	spin_unlock_irqrestore(&m->lock, flags);
 
 	/* No lock that other devices need may be held while hardware is waited for */
 	if (spin_trylock(&iommu->lock))
@@ -98,6 +108,14 @@ static inline struct pasid_entry *test_entry(struct device *dev, u32 pasid)
 	return entries ? &entries[pasid & PASID_PTE_MASK] : NULL;
 }
 
+static inline bool test_has_attached(struct device *dev, ioasid_t first, ioasid_t last)
+{
+	struct test_machine *m = kunit_get_current_test()->priv;
+
+	return dev == &m->pdev[0].dev && last < 4 * PASID_TBL_ENTRIES &&
+	       find_next_bit(m->attached, last + 1, first) <= last;
+}
+
 /* A config space that answers, so that the device counts as present */
 static inline int test_config_read(struct pci_bus *bus, unsigned int devfn,
 				   int where, int size, u32 *val)
@@ -119,6 +137,7 @@ static inline int test_machine_init(struct kunit *test)
 	m = kunit_kzalloc(test, sizeof(*m), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, m);
 
+	spin_lock_init(&m->lock);
 	m->ops.read = test_config_read;
 	m->bus.ops = &m->ops;
 	for (i = 0; i < TEST_DEVICES; i++) {
@@ -139,7 +158,7 @@ static inline int test_machine_init(struct kunit *test)
 		iommu->iommu.ops = &intel_iommu_ops;
 		intel_iommu_init_locks(iommu);
 		ida_init(&iommu->domain_ida);
-		init_completion(&iommu->prq_complete);
+		init_waitqueue_head(&iommu->prq_wait);
 
 		dev = &m->pdev[i].dev;
 		dev->init_name = "test";
@@ -160,6 +179,7 @@ static inline int test_machine_init(struct kunit *test)
 
 	test->priv = m;
 	kunit_activate_static_stub(test, qi_submit_sync, test_submit_sync);
+	kunit_activate_static_stub(test, iommu_has_attached_pasid, test_has_attached);
 	return 0;
 }
 

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <sys/wait.h>
 
 #include "device_test_util.h"
@@ -231,9 +232,83 @@ static long iommu_pages(void)
 	return at ? strtol(at + strlen("nr_iommu_pages "), NULL, 10) : -1;
 }
 
+/* The same, after RCU has freed the tables that other tests left behind */
+static long iommu_pages_at_rest(void)
+{
+	long pages = iommu_pages(), last;
+
+	do {
+		last = pages;
+		usleep(200000);
+		pages = iommu_pages();
+	} while (pages != last);
+	return pages;
+}
+
 #define TABLES	8
+#define MANY_TABLES	1024
 /* PASIDs in one table */
 #define ENTRIES	64
+
+static void attach_one(struct __test_metadata *_metadata, struct user *user, __u32 id)
+{
+	ASSERT_EQ(id, ioasid_alloc(user->fd, id, id));
+	ASSERT_EQ(0, vfio_attach(&user->dev, user->fd, id, TAGGED));
+}
+
+/*
+ * With one IOASID at a time a user cannot leave a table for each 64 PASIDs behind. A
+ * table is freed after a grace period of RCU.
+ */
+TEST_F(removed, detach_frees_tables_while_the_device_stays)
+{
+	long pages;
+	__u32 i, id;
+
+	start(_metadata, &self->user, &variant->state);
+	pages = iommu_pages_at_rest();
+	ASSERT_LT(0, pages);
+	for (i = 1; i <= MANY_TABLES; i++) {
+		id = ID + i * ENTRIES;
+		attach_one(_metadata, &self->user, id);
+		if (i == 1)
+			EXPECT_EQ(pages + 1, iommu_pages());
+		if (variant->state.parked)
+			ASSERT_EQ(0, ioasid_free(self->user.fd, id));
+		ASSERT_EQ(0, vfio_detach(&self->user.dev, id, TAGGED));
+		if (!variant->state.parked)
+			ASSERT_EQ(0, ioasid_free(self->user.fd, id));
+	}
+	EXPECT_TRUE(wait_for(iommu_pages() == pages));
+	expect_as_before(_metadata, &self->user, &variant->state);
+}
+
+/* A reset takes the page tables away, and gives those back that are not blocked */
+TEST_F(removed, reset_frees_no_table_of_an_attachment)
+{
+	const __u32 last = ID + TABLES * ENTRIES;
+	long pages;
+	__u32 id;
+
+	start(_metadata, &self->user, &variant->state);
+	queue_stop(&self->user.dev, QUEUE);
+	pages = iommu_pages_at_rest();
+	ASSERT_LT(0, pages);
+	for (id = ID + ENTRIES; id <= last; id += ENTRIES)
+		attach_one(_metadata, &self->user, id);
+	EXPECT_EQ(pages + TABLES, iommu_pages());
+	ASSERT_EQ(0, vfio_reset(self->user.dev.device));
+	EXPECT_EQ(pages + TABLES, iommu_pages());
+	for (id = ID + ENTRIES; id <= last; id += ENTRIES)
+		ASSERT_EQ(0, ioasid_free(self->user.fd, id));
+	EXPECT_EQ(pages + TABLES, iommu_pages());
+	ASSERT_EQ(0, vfio_reset(self->user.dev.device));
+	EXPECT_EQ(pages + TABLES, iommu_pages());
+	/* The driver has the blocked domain since the reset, and hears no more of it */
+	for (id = ID + ENTRIES; id <= last; id += ENTRIES)
+		ASSERT_EQ(0, vfio_detach(&self->user.dev, id, TAGGED));
+	EXPECT_TRUE(wait_for(iommu_pages() == pages));
+}
 
 TEST_F(removed, leaves_no_table_behind)
 {
@@ -242,22 +317,18 @@ TEST_F(removed, leaves_no_table_behind)
 
 	ASSERT_EQ(0, pci_remove(self->user.dev.bdf));
 	ASSERT_EQ(0, pci_bring_back(self->user.dev.bdf));
-	pages = iommu_pages();
+	pages = iommu_pages_at_rest();
 	ASSERT_LT(0, pages);
 	for (round = 0; round < 3; round++) {
 		start(_metadata, &self->user, &variant->state);
-		for (i = 1; i <= TABLES; i++) {
-			__u32 id = ID + i * ENTRIES;
-
-			ASSERT_EQ(id, ioasid_alloc(self->user.fd, id, id));
-			ASSERT_EQ(0, vfio_attach(&self->user.dev, self->user.fd, id, TAGGED));
-		}
+		for (i = 1; i <= TABLES; i++)
+			attach_one(_metadata, &self->user, ID + i * ENTRIES);
 		EXPECT_LE(pages + TABLES, iommu_pages());
 		vfio_close(&self->user.dev);
 		ASSERT_EQ(0, pci_remove(self->user.dev.bdf));
 		close_set(&self->user);
 		ASSERT_EQ(0, pci_bring_back(self->user.dev.bdf));
-		EXPECT_EQ(pages, iommu_pages()) {
+		EXPECT_TRUE(wait_for(iommu_pages() == pages)) {
 			TH_LOG("after round %u", round);
 		}
 	}
@@ -371,9 +442,6 @@ TEST_F(peer, dma_stays_blocked_when_the_peer_returns)
 	add_peer(_metadata, self);
 	memcpy(other.bdf, self->other, sizeof(other.bdf));
 	for (i = 0; i < 2; i++) {
-		/* The group is in the blocking domain since the reset: faults are reported */
-		if (i)
-			loud_begin(_metadata, &self->watch, self->other, NULL);
 		ASSERT_EQ(0, pci_bind_vfio(self->other));
 		ASSERT_EQ(0, vfio_open_device(&other));
 		ASSERT_EQ(0, vfio_map_bar(&other));
@@ -387,8 +455,6 @@ TEST_F(peer, dma_stays_blocked_when_the_peer_returns)
 			EXPECT_EQ(0, queue_good(&other, QUEUE));
 		}
 		vfio_close_device(&other);
-		if (i)
-			EXPECT_LE(1, loud_end(&self->watch));
 		ASSERT_EQ(0, pci_remove(self->other));
 		add_peer(_metadata, self);
 	}

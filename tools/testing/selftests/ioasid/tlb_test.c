@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "dma_test_util.h"
+#include "vtd_util.h"
 
 #define COPY_IOVA	(IOVA + 0x800000)
 
@@ -630,6 +631,8 @@ TEST_F(devtlb, is_of_no_use_after_close_of_the_set)
 #define NR_IOASIDS	100
 /* Attachments that are blocked with one wait */
 #define BATCH		8
+/* Invalidations that an unmap submits with one wait */
+#define UNMAP_BATCH	16
 
 static int waits_begin(void)
 {
@@ -687,6 +690,87 @@ TEST_F(devtlb, free_of_an_ioasid_waits_once)
 	ASSERT_EQ(0, waits_begin());
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
 	EXPECT_EQ(1, waits_end());
+}
+
+/*
+ * One page table, with more PASIDs than are invalidated one by one, and with DMA
+ * without PASID. All have a translation of the page in the device's TLB at once.
+ */
+#define NR_SHARING	40
+
+TEST_F(devtlb, of_many_pasids_is_of_no_use_after_unmap)
+{
+	const unsigned int nr = NR_SHARING + 1;
+	__u32 pasid[NR_SHARING + 1];
+	unsigned int i, queue;
+	char *page = memory_new(1);
+	char expected[PAGE];
+
+	ASSERT_NE(NULL, page);
+	ASSERT_EQ(0, vfio_map(&self->dev, page, COPY_IOVA, PAGE));
+	for (i = 0; i < nr; i++) {
+		pasid[i] = i < NR_SHARING ? ID + i : NO_PASID;
+		attach(_metadata, self, &self->dev, ID + i,
+		       pasid[i] == NO_PASID ? FLAG_NO_PASID : TAGGED);
+	}
+	/* The device keeps a translation when the queue that fetched it stops */
+	for (i = 0; i < nr; i++) {
+		queue_fill_loop(&self->dev, 0, pasid[i], COPY_IOVA, PATTERN, LOOP_PERIOD_US,
+				PASID_TEST_CTRL_ATS);
+		ASSERT_EQ(0, queue_wait_good(&self->dev, 0, 2));
+		ASSERT_EQ(1, queue_read64(&self->dev, 0, PASID_TEST_Q_ATS_REQUESTS));
+		queue_stop(&self->dev, 0);
+	}
+	/* All are in the TLB: each queue finds its own without a request */
+	for (i = 0; i < nr; i++) {
+		queue_fill_loop(&self->dev, 0, pasid[i], COPY_IOVA, PATTERN, LOOP_PERIOD_US,
+				PASID_TEST_CTRL_ATS);
+		ASSERT_EQ(0, queue_wait_good(&self->dev, 0, 2));
+		ASSERT_EQ(0, queue_read64(&self->dev, 0, PASID_TEST_Q_ATS_REQUESTS));
+		queue_stop(&self->dev, 0);
+	}
+
+	ASSERT_EQ(0, vfio_unmap(&self->dev, COPY_IOVA, PAGE));
+	memset(page, CPU_BYTE, PAGE);
+	memset(expected, CPU_BYTE, PAGE);
+	__sync_synchronize();
+	for (i = 0; i < nr; i++) {
+		queue = i % PASID_TEST_NR_QUEUES;
+		queue_fill_loop(&self->dev, queue, pasid[i], COPY_IOVA, PATTERN, LOOP_PERIOD_US,
+				PASID_TEST_CTRL_ATS);
+		EXPECT_EQ(0, queue_wait_failed(&self->dev, queue, NR_REFUSED)) {
+			TH_LOG("attachment %u", i);
+		}
+		EXPECT_EQ(0, queue_good(&self->dev, queue));
+		EXPECT_EQ(0, atc_hits(&self->dev, queue));
+		queue_stop(&self->dev, queue);
+	}
+	__sync_synchronize();
+	EXPECT_EQ(0, memcmp(expected, page, PAGE));
+}
+
+/* The device supports Global Invalidate, so only the IOTLB may need many. */
+TEST_F(devtlb, unmap_waits_once_for_each_batch)
+{
+	char *page = memory_new(1);
+	const __u64 *entry;
+	unsigned int i;
+	int waits, most;
+
+	ASSERT_NE(NULL, page);
+	ASSERT_EQ(0, vfio_map(&self->dev, page, COPY_IOVA, PAGE));
+	for (i = 0; i < NR_IOASIDS; i++)
+		attach(_metadata, self, &self->dev, ID + i, TAGGED);
+	entry = vtd_map_entry(self->dev.bdf, ID);
+	ASSERT_NE(NULL, entry);
+	/* An invalidation for each PASID, or for the domain; and one of the device's TLB */
+	most = entry_is_first_stage(entry) ? (NR_IOASIDS + 1 + UNMAP_BATCH - 1) / UNMAP_BATCH : 1;
+	vtd_unmap_entry(entry);
+	ASSERT_EQ(0, waits_begin());
+	EXPECT_EQ(0, vfio_unmap(&self->dev, COPY_IOVA, PAGE));
+	waits = waits_end();
+	EXPECT_LE(1, waits);
+	EXPECT_GE(most, waits);
 }
 
 /* The IOASID is active, so faults after the detach may be logged */

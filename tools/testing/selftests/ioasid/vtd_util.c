@@ -67,19 +67,32 @@ static __u64 next_table(__u64 address)
 	return value & ENTRY_PRESENT ? value & ~(__u64)(PAGE - 1) : 0;
 }
 
-/* VT-d spec, section 3.4.3: root, context, PASID directory, PASID table */
-const __u64 *vtd_map_entry(const char *bdf, __u32 pasid)
+/* VT-d spec, section 3.4.3: root, context, PASID directory */
+static __u64 directory_entry(const char *bdf, __u32 pasid)
 {
 	unsigned int bus, dev, fn, devfn;
 	__u64 table;
 
 	if (sscanf(bdf, "%*x:%x:%x.%x", &bus, &dev, &fn) != 3 || vtd_register("RTADDR", &table))
-		return NULL;
+		return 0;
 	devfn = dev << 3 | fn;
 	table = next_table((table & ~(__u64)(PAGE - 1)) + bus * 16 + (devfn >> 7) * 8);
 	if (table)
 		table = next_table(table + (devfn & 0x7f) * 32);
-	if (table)
-		table = next_table(table + (pasid >> 6) * 8);
+	return table ? table + (pasid >> 6) * 8 : 0;
+}
+
+const __u64 *vtd_map_directory_entry(const char *bdf, __u32 pasid)
+{
+	__u64 address = directory_entry(bdf, pasid);
+
+	return address ? map_memory(address) : NULL;
+}
+
+const __u64 *vtd_map_entry(const char *bdf, __u32 pasid)
+{
+	__u64 address = directory_entry(bdf, pasid);
+	__u64 table = address ? next_table(address) : 0;
+
 	return table ? map_memory(table + (pasid & 63) * 64) : NULL;
 }
