@@ -138,6 +138,9 @@ struct PasidTestState {
     MemoryRegion bar;
     PasidTestQueue queue[PASID_TEST_NR_QUEUES];
 
+    uint32_t flr_time;          /* ms */
+    int64_t flr_until;          /* ns, of pasid_test_clock() */
+
     PasidTestTranslation atc[PASID_TEST_ATC_SIZE];
     unsigned atc_next;
     uint16_t pri_next;
@@ -820,6 +823,8 @@ static uint64_t pasid_test_read(void *opaque, hwaddr addr, unsigned size)
     case PASID_TEST_STRAY_RESPONSES:
     case PASID_TEST_STRAY_RESPONSES + 4:
         return half(s->stray_responses, addr);
+    case PASID_TEST_FLR_TIME:
+        return s->flr_time;
     }
     return 0;
 }
@@ -839,6 +844,8 @@ static void pasid_test_write(void *opaque, hwaddr addr, uint64_t val,
         pasid_test_queue_write(q, addr % PASID_TEST_QUEUE_SIZE, val);
     } else if (addr == PASID_TEST_RESET && val & 1) {
         pasid_test_reset(s);
+    } else if (addr == PASID_TEST_FLR_TIME) {
+        s->flr_time = MIN(val, PASID_TEST_FLR_TIME_MAX);
     }
 }
 
@@ -887,6 +894,23 @@ static void pasid_test_update_pri(PasidTestState *s)
     pasid_test_update_stopped(s);
 }
 
+/* A device that is slow to come back from a function-level reset */
+static bool pasid_test_in_flr(PasidTestState *s)
+{
+    return pasid_test_clock() < s->flr_until;
+}
+
+static uint32_t pasid_test_config_read(PCIDevice *pdev, uint32_t addr, int len)
+{
+    if (pasid_test_in_flr(PASID_TEST(pdev))) {
+        /* Request Retry Status, as a root port shows it to software */
+        uint32_t val = addr == PCI_VENDOR_ID ? 0xffff0001 : UINT32_MAX;
+
+        return val & MAKE_64BIT_MASK(0, 8 * len);
+    }
+    return pci_default_read_config(pdev, addr, len);
+}
+
 static void pasid_test_config_write(PCIDevice *pdev, uint32_t addr,
                                     uint32_t val, int len)
 {
@@ -894,8 +918,17 @@ static void pasid_test_config_write(PCIDevice *pdev, uint32_t addr,
     uint16_t ats = pdev->exp.ats_cap;
     uint16_t pri = pdev->exp.pri_cap;
 
+    if (pasid_test_in_flr(s)) {
+        return;
+    }
     pci_default_write_config(pdev, addr, val, len);
     if (pdev->exp.exp_cap) {
+        if (pci_get_word(pdev->config + pdev->exp.exp_cap + PCI_EXP_DEVCTL) &
+            PCI_EXP_DEVCTL_BCR_FLR) {
+            s->flr_until = pasid_test_clock() +
+                           (int64_t)s->flr_time * SCALE_MS;
+            s->flr_time = 0;
+        }
         pcie_cap_flr_write_config(pdev, addr, val, len);
     }
     if (ats && ranges_overlap(addr, len, ats + PCI_ATS_CTRL, 2) &&
@@ -1055,6 +1088,7 @@ static void pasid_test_class_init(ObjectClass *klass, const void *data)
 
     pc->realize = pasid_test_realize;
     pc->exit = pasid_test_exit;
+    pc->config_read = pasid_test_config_read;
     pc->config_write = pasid_test_config_write;
     pc->vendor_id = PASID_TEST_VENDOR_ID;
     pc->device_id = PASID_TEST_DEVICE_ID;

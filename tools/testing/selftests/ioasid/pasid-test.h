@@ -57,6 +57,12 @@
  */
 #define PASID_TEST_INVALIDATIONS	0x18	/* invalidation requests */
 #define PASID_TEST_STRAY_RESPONSES	0x20	/* responses that no queue waits for */
+/*
+ * 32 bits, ms: for how long the next function-level reset goes on. Meanwhile the
+ * configuration space asks for a retry. The reset clears it.
+ */
+#define PASID_TEST_FLR_TIME		0x28
+#define  PASID_TEST_FLR_TIME_MAX	60000
 
 /* Queue registers: offsets from PASID_TEST_QUEUE(n) */
 #define PASID_TEST_Q_PASID		0x00	/* 32 bits, fixed while the queue is busy */

@@ -10,6 +10,8 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "device_test_util.h"
 #include "vtd_util.h"
@@ -183,6 +185,7 @@ TEST_F(reset, and_free_at_once_block_dma)
  */
 struct poll {
 	pthread_t thread;
+	const __u64 *directory_entry;
 	const __u64 *entry;
 	__u64 table;
 	unsigned long looks;
@@ -209,7 +212,7 @@ static void *look(void *arg)
 
 	run_on(1);
 	while (!__atomic_load_n(&poll->stop, __ATOMIC_RELAXED)) {
-		value = read_entry(poll->entry);
+		value = read_either(poll->directory_entry, poll->entry);
 		if (value & ENTRY_PRESENT)
 			poll->present += entry_table(poll->entry) == poll->table;
 		else
@@ -232,9 +235,12 @@ static int look_longer(struct poll *poll)
 	return wait_for(looks_of(poll) - from > MANY_LOOKS) ? 0 : -ETIMEDOUT;
 }
 
-static int poll_begin(struct poll *poll, const __u64 *entry, __u64 table)
+static int poll_begin(struct poll *poll, const __u64 *directory_entry,
+		      const __u64 *entry, __u64 table)
 {
-	*poll = (struct poll) { .entry = entry, .table = table };
+	*poll = (struct poll) {
+		.directory_entry = directory_entry, .entry = entry, .table = table,
+	};
 	run_on(0);
 	return -pthread_create(&poll->thread, NULL, look, poll) ?: look_longer(poll);
 }
@@ -264,6 +270,7 @@ FIXTURE(entry) {
 	struct watch watch;
 	struct user user;
 	struct poll poll;
+	const __u64 *directory_entry;
 	const __u64 *entry;
 	__u64 table;
 	pthread_t thread;
@@ -322,6 +329,7 @@ static bool becomes_the_kernels(const FIXTURE_VARIANT(entry) *variant)
 FIXTURE_SETUP(entry)
 {
 	const struct state active = { .flags = variant->flags };
+	__u32 pasid;
 
 	user_init(&self->user);
 	ASSERT_NE(NULL, self->user.page);
@@ -329,7 +337,10 @@ FIXTURE_SETUP(entry)
 	ASSERT_EQ(0, watch_begin(&self->watch));
 	ASSERT_EQ(0, machine_find(ROLE_PASID_A, self->user.dev.bdf));
 	start(_metadata, &self->user, &active);
-	self->entry = vtd_map_entry(self->user.dev.bdf, variant->flags == TAGGED ? ID : 0);
+	pasid = variant->flags == TAGGED ? ID : 0;
+	self->directory_entry = vtd_map_directory_entry(self->user.dev.bdf, pasid);
+	ASSERT_NE(NULL, self->directory_entry);
+	self->entry = vtd_map_entry(self->user.dev.bdf, pasid);
 	ASSERT_NE(NULL, self->entry);
 	ASSERT_EQ(ENTRY_PRESENT, read_entry(self->entry) & (ENTRY_PRESENT | ENTRY_FPD));
 	self->table = entry_table(self->entry);
@@ -338,6 +349,7 @@ FIXTURE_SETUP(entry)
 FIXTURE_TEARDOWN(entry)
 {
 	vtd_unmap_entry(self->entry);
+	vtd_unmap_entry(self->directory_entry);
 	vfio_close(&self->user.dev);
 	close_set(&self->user);
 	expect_clean(_metadata, &self->watch);
@@ -349,7 +361,8 @@ TEST_F(entry, of_a_parked_ioasid_stays_blocked_and_quiet)
 	int i, nr = variant->reset == reset_by_close ? 1 : 5;
 
 	ASSERT_EQ(0, ioasid_free(self->user.fd, ID));
-	ASSERT_EQ(0, poll_begin(&self->poll, self->entry, self->table));
+	ASSERT_EQ(0, poll_begin(&self->poll, self->directory_entry, self->entry,
+				self->table));
 	for (i = 0; i < nr; i++) {
 		EXPECT_EQ(0, variant->reset(&self->user.dev));
 		EXPECT_EQ(0, look_longer(&self->poll));
@@ -372,6 +385,11 @@ static void *reset_again(void *arg)
 	return (void *)(long)variant->reset(&self->user.dev);
 }
 
+static bool is_present(FIXTURE_DATA(entry) *self)
+{
+	return read_either(self->directory_entry, self->entry) & ENTRY_PRESENT;
+}
+
 /*
  * A reset of the function takes the page table away at its begin, and must not give
  * it back. A hot reset leaves the entry alone.
@@ -383,11 +401,12 @@ TEST_F(entry, of_an_ioasid_freed_during_a_reset_stays_blocked)
 	int i;
 
 	ASSERT_EQ(0, pthread_create(&self->thread, NULL, reset_again, arg));
-	for (i = 0; i < 100 && (read_entry(self->entry) & ENTRY_PRESENT); i++)
+	for (i = 0; i < 100 && is_present(self); i++)
 		usleep(100);
-	EXPECT_EQ(variant->reset == reset_by_bus, !!(read_entry(self->entry) & ENTRY_PRESENT));
+	EXPECT_EQ(variant->reset == reset_by_bus, is_present(self));
 	EXPECT_EQ(0, ioasid_free(self->user.fd, ID));
-	EXPECT_EQ(0, poll_begin(&self->poll, self->entry, self->table));
+	EXPECT_EQ(0, poll_begin(&self->poll, self->directory_entry, self->entry,
+				self->table));
 	ASSERT_EQ(0, pthread_join(self->thread, &ret));
 	EXPECT_EQ(NULL, ret);
 	EXPECT_EQ(0, look_longer(&self->poll));
@@ -400,6 +419,107 @@ TEST_F(entry, of_an_ioasid_freed_during_a_reset_stays_blocked)
 	EXPECT_EQ(0, self->poll.present);
 	if (!becomes_the_kernels(variant))
 		EXPECT_EQ(0, self->poll.reported);
+}
+
+/*
+ * A killed owner also has a device, whose reset takes long. The set was opened
+ * before or after the device: exit releases files in the reverse order.
+ */
+FIXTURE(slow) {
+	struct watch watch;
+	struct vfio_dev dev;	/* of this process, under the owner's IOASID */
+	void *page;
+	int reader;
+	pid_t owner;
+};
+
+FIXTURE_VARIANT(slow) {
+	bool set_first;
+};
+
+FIXTURE_VARIANT_ADD(slow, set_opened_first) {
+	.set_first = true,
+};
+
+FIXTURE_VARIANT_ADD(slow, set_opened_last) {
+	.set_first = false,
+};
+
+FIXTURE_SETUP(slow)
+{
+	self->dev = (struct vfio_dev)VFIO_DEV_CLOSED;
+	self->reader = -1;
+	self->page = page_new();
+	ASSERT_NE(NULL, self->page);
+	ASSERT_EQ(0, watch_begin(&self->watch));
+	ASSERT_EQ(0, vfio_open(&self->dev, ROLE_NARROW, NULL));
+	ASSERT_EQ(0, vfio_map(&self->dev, self->page, IOVA, PAGE));
+}
+
+FIXTURE_TEARDOWN(slow)
+{
+	if (self->owner > 0)
+		kill_and_reap(self->owner);
+	vfio_close(&self->dev);
+	close(self->reader);
+	expect_clean(_metadata, &self->watch);
+}
+
+#define SLOW_RESET_MS	5000
+
+static int own(int sock, bool set_first)
+{
+	struct vfio_dev dev = VFIO_DEV_CLOSED;
+	int fd = -1, reader;
+
+	if (set_first)
+		fd = ioasid_open();
+	if (vfio_open(&dev, ROLE_PASID_A, NULL))
+		return 1;
+	if (!set_first)
+		fd = ioasid_open();
+	if (ioasid_alloc(fd, ID, ID) != ID)
+		return 2;
+	__atomic_store_n((__u32 *)((char *)dev.bar + PASID_TEST_FLR_TIME), SLOW_RESET_MS,
+			 __ATOMIC_SEQ_CST);
+	reader = ioasid_reader(fd);
+	if (send_fds(sock, &reader, 1))
+		return 3;
+	for (;;)
+		pause();
+}
+
+TEST_F(slow, reset_at_the_death_of_an_owner_comes_after_the_block)
+{
+	__u64 killed;
+	int sock[2];
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock));
+	self->owner = fork_child();
+	ASSERT_LE(0, self->owner);
+	if (!self->owner) {
+		vfio_close(&self->dev);
+		_exit(own(sock[1], variant->set_first));
+	}
+	close(sock[1]);
+	ASSERT_EQ(0, recv_fds(sock[0], &self->reader, 1));
+	ASSERT_EQ(0, vfio_attach(&self->dev, self->reader, ID, FLAG_NO_PASID));
+	queue_fill_repeat(&self->dev, QUEUE, NO_PASID, IOVA, PATTERN, PERIOD_US);
+	ASSERT_EQ(0, queue_wait_good(&self->dev, QUEUE, NR_TRANSFERS));
+
+	killed = device_clock(&self->dev);
+	ASSERT_EQ(0, kill(self->owner, SIGKILL));
+	EXPECT_TRUE(wait_for(queue_failed(&self->dev, QUEUE)));
+	/* The owner still waits for the reset of its device */
+	EXPECT_EQ(0, waitpid(self->owner, NULL, WNOHANG));
+	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
+	TH_LOG("last transfer %llu us after the signal",
+	       (queue_read64(&self->dev, QUEUE, PASID_TEST_Q_LAST_GOOD_TIME) - killed) / 1000);
+	EXPECT_EQ(-1, reap(self->owner));
+	self->owner = 0;
+	TH_LOG("process gone %llu ms after the signal",
+	       (device_clock(&self->dev) - killed) / 1000000);
+	close(sock[0]);
 }
 
 TEST_HARNESS_MAIN
