@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <linux/pci_regs.h>
 
@@ -379,6 +380,76 @@ static void end_pasids(const struct kind *kind, unsigned int count, bool each)
 		       instructions);
 }
 
+/* Unmaps, while PASIDs are attached to the page table */
+
+#define MEMORY_IOVA	0x40000000ULL
+#define MEMORY_SIZE	(64 << 20)
+/* Pages with a table of the next level each */
+#define SCATTERED	16
+#define SCATTERED_STEP	(2 << 20)
+
+static void *memory;
+
+static void map_page(void)
+{
+	must(vfio_map(&dev, memory, MEMORY_IOVA, PAGE), "map");
+}
+
+static void map_scattered(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < SCATTERED; i++)
+		must(vfio_map(&dev, memory + i * PAGE, MEMORY_IOVA + i * SCATTERED_STEP, PAGE),
+		     "map");
+}
+
+static void unmap_scattered(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < SCATTERED; i++)
+		must(vfio_unmap(&dev, MEMORY_IOVA + i * SCATTERED_STEP, PAGE), "unmap");
+}
+
+static void map_memory(void)
+{
+	must(vfio_map(&dev, memory, MEMORY_IOVA, MEMORY_SIZE), "map");
+}
+
+static void unmap_page(void)
+{
+	must(vfio_unmap(&dev, MEMORY_IOVA, PAGE), "unmap");
+}
+
+static void unmap_memory(void)
+{
+	must(vfio_unmap(&dev, MEMORY_IOVA, MEMORY_SIZE), "unmap");
+}
+
+static const struct unmap {
+	const char *name;
+	void (*map)(void);
+	void (*unmap)(void);
+} unmaps[] = {
+	{ "page", map_page, unmap_page },
+	{ "scattered", map_scattered, unmap_scattered },
+	{ "memory", map_memory, unmap_memory },
+};
+
+static void detach_pasids(const struct kind *kind, unsigned int count, int fd)
+{
+	unsigned int i;
+
+	close(fd);
+	for (i = 0; i < count; i++) {
+		if (kind->end)
+			kind->end(ids[i]);
+		else
+			detach(ids[i]);
+	}
+}
+
 static void tracer(const char *name)
 {
 	must(write_file(TRACING "/tracing_max_latency", "0"), "tracing_max_latency");
@@ -423,8 +494,31 @@ static void end_pasids_traced(const struct kind *kind, unsigned int count)
 	tracer_end("detach", kind, count);
 }
 
+static void unmap_with_pasids(const struct kind *kind, unsigned int count)
+{
+	int fd = attach_pasids(kind, count);
+	__u64 instructions;
+	unsigned int nr, i;
+
+	for (i = 0; i < ARRAY_SIZE(unmaps); i++) {
+		unmaps[i].map();
+		nr = begin();
+		unmaps[i].unmap();
+		instructions = end();
+		printf("unmap-%s %s %u: mark %u instructions %llu\n", unmaps[i].name, kind->name,
+		       count, nr, instructions);
+
+		unmaps[i].map();
+		tracer("irqsoff");
+		unmaps[i].unmap();
+		tracer_end(unmaps[i].name, kind, count);
+	}
+	detach_pasids(kind, count, fd);
+}
+
 int main(void)
 {
+	static const unsigned int unmapped[] = { 1, 1, 1, 32, 32, 32, 256, 256, 1024, 1024 };
 	static const unsigned int counts[] = {
 		/* Several times, as an interrupt may come in between */
 		1, 1, 1, 10, 10, 10, 100, 100, 1000, 1000, MAX_COUNT,
@@ -437,7 +531,9 @@ int main(void)
 	setlinebuf(stdout);
 	page = page_new();
 	next_page = page_new();
-	must(page && next_page ? 0 : -ENOMEM, "memory");
+	memory = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	must(page && next_page && memory != MAP_FAILED ? 0 : -ENOMEM, "memory");
 	must(machine_find(ROLE_PASID_A, bdf), "the device");
 	snprintf(text, sizeof(text), "/sys/bus/pci/devices/%s/config", bdf);
 	config = open(text, O_RDWR | O_CLOEXEC);
@@ -462,6 +558,11 @@ int main(void)
 		end_pasids_traced(&plain, traced[i]);
 		if (series)
 			end_pasids_traced(&ioasid, traced[i]);
+	}
+	for (i = 0; i < ARRAY_SIZE(unmapped); i++) {
+		unmap_with_pasids(&plain, unmapped[i]);
+		if (series)
+			unmap_with_pasids(&ioasid, unmapped[i]);
 	}
 	vfio_close(&dev);
 	return 0;
