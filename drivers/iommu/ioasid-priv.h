@@ -13,6 +13,13 @@
 #include <linux/xarray.h>
 
 struct seq_file;
+struct ucounts;
+
+/* Devices with few PASID bits can only use low ids. A user may have few of them. */
+#define IOASID_LOW_MAX	1023U
+
+/* Ids below this are the kernel's own */
+extern unsigned int ioasid_reserved;
 
 /* All sets, by ioasid_set::id, until the last put */
 extern struct xarray ioasid_sets;
@@ -25,7 +32,8 @@ extern struct xarray ioasid_sets;
 struct ioasid_set {
 	refcount_t refs;
 	u32 id;
-	bool charged;			/* to a misc cgroup, see ioasid_charge() */
+	bool charged;			/* to a user and a misc cgroup */
+	struct mutex alloc_lock;	/* outside the locks of the xarrays */
 	/*
 	 * Orders attach and park of the set's IOASIDs, and guards the lists of
 	 * attachments. Taken in process context, outside iommu_group::mutex and
@@ -37,8 +45,7 @@ struct ioasid_set {
 	/* Its lock, with interrupts off, guards the members down to freed */
 	struct xarray ioasids;		/* by id, reserved until published */
 #define IOASID_ACTIVE	XA_MARK_0
-	unsigned int nr_pending;	/* being allocated */
-	unsigned int nr_active;
+	unsigned int nr_active;		/* grows under alloc_lock */
 	unsigned int nr_parked;
 	u64 nr_parks;			/* how many were ever parked */
 	bool freed;
@@ -63,9 +70,13 @@ struct ioasid {
 	ktime_t parked_at;
 	struct list_head attachments;	/* under set->lock */
 	unsigned int nr_attachments;	/* under set->lock */
-	struct list_head park_node;	/* on the list of the task that parks */
+	union {
+		/* On the list of the task that parks, until the owner's put */
+		struct list_head park_node;
+		struct rcu_head rcu;	/* after the last put */
+	};
+	struct ucounts *ucounts;	/* charged, or NULL */
 	struct misc_cg *cg;		/* charged, or NULL */
-	struct rcu_head rcu;
 	struct ioasid_tracker owner;
 #ifdef CONFIG_IOASID_REF_TRACKER
 	spinlock_t holders_lock;	/* guards holders */
@@ -123,6 +134,7 @@ __ioasid_attach(struct ioasid *ioasid, struct device *dev, unsigned int pasid,
 void __ioasid_detach(struct ioasid_attachment *attachment);
 
 struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged);
+void ioasid_set_park(struct ioasid_set *set);
 void ioasid_set_free(struct ioasid_set *set);
 void ioasid_set_put(struct ioasid_set *set);
 

@@ -13,10 +13,15 @@
  * attach, replace, block and detach. They are in ioasid_iommu.c, together with
  * ioasid_attach().
  */
+#include <linux/bitops.h>
+#include <linux/cred.h>
 #include <linux/export.h>
 #include <linux/idr.h>
+#include <linux/minmax.h>
+#include <linux/moduleparam.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/user_namespace.h>
 
 #include "ioasid-priv.h"
 
@@ -28,6 +33,16 @@ DEFINE_XARRAY_FLAGS(ioasid_sets, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ |
 
 /* One id space for all sets: a device may have PASIDs of several sets */
 static DEFINE_IDA(ioasid_ida);
+
+/*
+ * Where ioasid_id_alloc() searches first: [0] for the kernel, [n] for users
+ * whose @max has n bits. These are hints, so no lock guards them.
+ */
+static unsigned int ioasid_next[IOASID_BITS + 1];
+
+unsigned int ioasid_reserved = 128;
+module_param_named(reserved, ioasid_reserved, uint, 0644);
+MODULE_PARM_DESC(reserved, "Ids below this are for the kernel's own use");
 
 /**
  * ioasid_set_put() - Put a reference to a set
@@ -55,8 +70,8 @@ void ioasid_set_put(struct ioasid_set *set)
  * ioasid_set_alloc() - Create an empty set of IOASIDs
  * @quota: How many IOASIDs the set may have at a time, parked ones included, and
  *         how many attachments under them.
- * @charged: Whether each IOASID is charged to the misc cgroup of the task that
- *           allocates it.
+ * @charged: Whether each IOASID is charged to the user and to the misc cgroup of
+ *           the task that allocates it, and is not from the kernel's reserve.
  *
  * Context: Process context. Takes a spin lock with interrupts off, may sleep.
  * Return:
@@ -76,6 +91,7 @@ struct ioasid_set *ioasid_set_alloc(unsigned int quota, bool charged)
 
 	refcount_set(&set->refs, 1);
 	mutex_init(&set->lock);
+	mutex_init(&set->alloc_lock);
 	xa_init_flags(&set->ioasids, XA_FLAGS_LOCK_IRQ | XA_FLAGS_ACCOUNT);
 	set->quota = quota;
 	set->charged = charged;
@@ -188,19 +204,18 @@ static void ioasid_put_owners(struct list_head *parked)
 }
 
 /**
- * ioasid_set_free() - Free all IOASIDs of a set, and the set
- * @set: The set. The caller must not use it afterwards. No ioasid_alloc() may
- *       run meanwhile, and each IOASID it returned must be published or put.
+ * ioasid_set_park() - Free all IOASIDs of a set
+ * @set: The set. No ioasid_alloc() may run meanwhile or afterwards, and each
+ *       IOASID it returned must be published or put.
  *
  * ACTIVE -> PARKED for all active IOASIDs of the set, as by ioasid_free(), but
- * their attachments are blocked in common batches. The memory of the set is
- * freed when the last of its IOASIDs is recycled.
+ * their attachments are blocked in common batches.
  *
  * Context: Process context. Takes the set's lock, calls into the IOMMU driver,
  * may sleep. Does not wait until holders put their references. For what it may
  * wait: see ioasid_free().
  */
-void ioasid_set_free(struct ioasid_set *set)
+void ioasid_set_park(struct ioasid_set *set)
 {
 	struct ioasid *ioasid;
 	unsigned long id;
@@ -221,10 +236,104 @@ void ioasid_set_free(struct ioasid_set *set)
 	mutex_unlock(&set->lock);
 
 	ioasid_put_owners(&parked);
+}
+
+/**
+ * ioasid_set_free() - Free all IOASIDs of a set, and the set
+ * @set: The set. The caller must not use it afterwards.
+ *
+ * As ioasid_set_park(), but also puts the creator's reference: the memory of the
+ * set is freed when the last of its IOASIDs is recycled.
+ *
+ * Context: As ioasid_set_park().
+ */
+void ioasid_set_free(struct ioasid_set *set)
+{
+	ioasid_set_park(set);
 	ioasid_set_put(set);
 }
 
-static int ioasid_charge(struct ioasid *ioasid)
+/*
+ * Allocate an id. The kernel gets the low ids of its reserve. If these are in
+ * use, and for users, prefer ids that devices with fewer PASID bits cannot use.
+ * Avoid an id that was just recycled if another one is free: a device may still
+ * do DMA with it.
+ */
+static int ioasid_id_alloc(struct ioasid_set *set, unsigned int min,
+			   unsigned int max)
+{
+	unsigned int reserved = READ_ONCE(ioasid_reserved), *next, start;
+	unsigned int first = min, last = max;
+	int id = -ENOSPC;
+
+	if (set->charged) {
+		min = max(min, reserved);
+		if (min > max)
+			return -ENOSPC;
+		first = max(min, max / 2 + 1);
+		next = &ioasid_next[fls(max)];
+	} else {
+		if (min < reserved)
+			last = min(max, reserved - 1);
+		next = &ioasid_next[0];
+	}
+
+	start = READ_ONCE(*next);
+	if (start > first && start <= last)
+		id = ida_alloc_range(&ioasid_ida, start, last, GFP_KERNEL);
+	if (id == -ENOSPC)
+		id = ida_alloc_range(&ioasid_ida, first, last, GFP_KERNEL);
+	if (id >= 0) {
+		WRITE_ONCE(*next, id + 1);
+		return id;
+	}
+	for (last = max; id == -ENOSPC && last >= min; last /= 2)
+		id = ida_alloc_range(&ioasid_ida, max(min, last / 2 + 1), last,
+				     GFP_KERNEL);
+	return id;
+}
+
+static int ioasid_charge_user(struct ioasid *ioasid)
+{
+	struct user_namespace *ns = current_user_ns();
+	kuid_t uid = current_euid();
+	struct ucounts *ucounts;
+
+	if (!ioasid->set->charged)
+		return 0;
+
+	/* inc_ucount() does not tell the lack of memory from the limit */
+	ucounts = alloc_ucounts(ns, uid);
+	if (!ucounts)
+		return -ENOMEM;
+	ioasid->ucounts = inc_ucount(ns, uid, UCOUNT_IOASIDS);
+	put_ucounts(ucounts);
+	return ioasid->ucounts ? 0 : -EUSERS;
+}
+
+static int ioasid_charge_low_id(struct ioasid *ioasid)
+{
+	struct ucounts *ucounts = ioasid->ucounts;
+
+	if (!ucounts || ioasid->id > IOASID_LOW_MAX)
+		return 0;
+	return inc_ucount(ucounts->ns, ucounts->uid, UCOUNT_LOW_IOASIDS) ?
+	       0 : -EUSERS;
+}
+
+static void ioasid_uncharge_low_id(struct ioasid *ioasid)
+{
+	if (ioasid->ucounts && ioasid->id <= IOASID_LOW_MAX)
+		dec_ucount(ioasid->ucounts, UCOUNT_LOW_IOASIDS);
+}
+
+static void ioasid_uncharge_user(struct ioasid *ioasid)
+{
+	if (ioasid->ucounts)
+		dec_ucount(ioasid->ucounts, UCOUNT_IOASIDS);
+}
+
+static int ioasid_charge_cgroup(struct ioasid *ioasid)
 {
 	struct misc_cg *cg;
 	int ret;
@@ -241,7 +350,7 @@ static int ioasid_charge(struct ioasid *ioasid)
 	return ret;
 }
 
-static void ioasid_uncharge(struct ioasid *ioasid)
+static void ioasid_uncharge_cgroup(struct ioasid *ioasid)
 {
 	if (!ioasid->cg)
 		return;
@@ -249,24 +358,16 @@ static void ioasid_uncharge(struct ioasid *ioasid)
 	put_misc_cg(ioasid->cg);
 }
 
-static int ioasid_reserve_quota(struct ioasid_set *set)
+static bool ioasid_set_is_full(struct ioasid_set *set)
 {
-	int ret = 0;
+	bool full;
+
+	lockdep_assert_held(&set->alloc_lock);
 
 	xa_lock_irq(&set->ioasids);
-	if (set->nr_active + set->nr_parked + set->nr_pending >= set->quota)
-		ret = -EDQUOT;
-	else
-		set->nr_pending++;
+	full = set->nr_active + set->nr_parked >= set->quota;
 	xa_unlock_irq(&set->ioasids);
-	return ret;
-}
-
-static void ioasid_unreserve_quota(struct ioasid_set *set)
-{
-	xa_lock_irq(&set->ioasids);
-	set->nr_pending--;
-	xa_unlock_irq(&set->ioasids);
+	return full;
 }
 
 /**
@@ -277,14 +378,20 @@ static void ioasid_unreserve_quota(struct ioasid_set *set)
  *
  * Allocates a free id in [@min, @max]. -> ACTIVE
  *
+ * The caller must not rely on which id it gets. A set that is charged gets none
+ * of the kernel's reserve, and one above @max / 2 if such an id is free.
+ *
  * The one reference is the owner's, and until ioasid_publish() the caller is
  * the owner: nobody finds the IOASID, and ioasid_put() undoes this call.
  *
- * Context: Process context. Takes spin locks with interrupts off, may sleep.
+ * Context: Process context. Takes ioasid_set::alloc_lock, and spin locks with
+ * interrupts off, may sleep.
  * Return:
  * * the IOASID, with one reference, or ERR_PTR() of
  * * %-EINVAL	- the range is empty, or not within %IOASID_MIN to %IOASID_MAX
  * * %-EDQUOT	- the quota of the set is used up
+ * * %-EUSERS	- the user of the task is at a limit for IOASIDs or low ids, or
+ *   the owner of its user namespace, or of one above it, is
  * * %-EBUSY	- the misc cgroup of the task, or one above it, is at its limit
  * * %-ENOSPC	- no id in the range is free
  * * %-ENOMEM
@@ -309,39 +416,49 @@ struct ioasid *ioasid_alloc(struct ioasid_set *set, unsigned int min,
 	ioasid_track(ioasid, &ioasid->owner, "owner", NULL);
 
 	/*
-	 * Charge the quota first so that a set over its limit never takes an
-	 * id from the shared space.
+	 * Charge the limits first so that a caller over one of them never takes
+	 * an id from the shared space. The limit of low ids needs the id.
 	 */
-	ret = ioasid_reserve_quota(set);
+	mutex_lock(&set->alloc_lock);
+	ret = -EDQUOT;
+	if (ioasid_set_is_full(set))
+		goto err_unlock;
+	ret = ioasid_charge_user(ioasid);
 	if (ret)
-		goto err_free;
-	ret = ioasid_charge(ioasid);
+		goto err_unlock;
+	ret = ioasid_charge_cgroup(ioasid);
 	if (ret)
-		goto err_unreserve;
-	ret = ida_alloc_range(&ioasid_ida, min, max, GFP_KERNEL);
+		goto err_user;
+	ret = ioasid_id_alloc(set, min, max);
 	if (ret < 0)
-		goto err_uncharge;
+		goto err_cgroup;
 	ioasid->id = ret;
+	ret = ioasid_charge_low_id(ioasid);
+	if (ret)
+		goto err_id;
 	/* ioasid_publish() cannot fail */
 	ret = xa_reserve_irq(&set->ioasids, ioasid->id, GFP_KERNEL_ACCOUNT);
 	if (ret)
-		goto err_id;
+		goto err_low_id;
 
 	xa_lock_irq(&set->ioasids);
-	set->nr_pending--;
 	set->nr_active++;
 	xa_unlock_irq(&set->ioasids);
+	mutex_unlock(&set->alloc_lock);
 	refcount_inc(&set->refs);
 	trace_ioasid_alloc(ioasid);
 	return ioasid;
 
+err_low_id:
+	ioasid_uncharge_low_id(ioasid);
 err_id:
 	ida_free(&ioasid_ida, ioasid->id);
-err_uncharge:
-	ioasid_uncharge(ioasid);
-err_unreserve:
-	ioasid_unreserve_quota(set);
-err_free:
+err_cgroup:
+	ioasid_uncharge_cgroup(ioasid);
+err_user:
+	ioasid_uncharge_user(ioasid);
+err_unlock:
+	mutex_unlock(&set->alloc_lock);
 	ioasid_tracker_exit(ioasid);
 	kfree(ioasid);
 	return ERR_PTR(ret);
@@ -464,7 +581,9 @@ static void ioasid_recycle(struct ioasid *ioasid)
 
 	trace_ioasid_recycle(ioasid);
 	ida_free(&ioasid_ida, ioasid->id);
-	ioasid_uncharge(ioasid);
+	ioasid_uncharge_low_id(ioasid);
+	ioasid_uncharge_cgroup(ioasid);
+	ioasid_uncharge_user(ioasid);
 	ioasid_tracker_exit(ioasid);
 	kfree_rcu(ioasid, rcu);
 	ioasid_set_put(set);

@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * PASIDs for the kernel's own use (SVA, idxd). Their users attach and detach
- * domains themselves, and have detached all of them before the last put.
+ * The limits of a user, and PASIDs for the kernel's own use. SVA and idxd
+ * attach and detach domains themselves; no domain is left at the last put.
  */
 #include <linux/export.h>
 #include <linux/init.h>
 #include <linux/iommu.h>
+#include <linux/user_namespace.h>
 
 #include "ioasid-priv.h"
-#include "iommu-priv.h"
 
 /* Nobody else can reach this set, so owners put instead of freeing */
 static struct ioasid_set *global_set;
 
-/*
- * An IOASID for the kernel's own use, with the owner's reference, or ERR_PTR().
- * The caller puts the reference when no DMA uses the id any more, from any
- * context but NMI.
+/**
+ * iommu_alloc_global_ioasid() - Allocate a PASID for the kernel's own use
+ * @dev: The device that uses the PASID.
+ *
+ * Context: As ioasid_alloc().
+ * Return:
+ * * the IOASID, whose ioasid_id() is the PASID, with a reference for the caller
+ *   to put when no DMA uses the PASID any more, or ERR_PTR() of
+ * * %-ENOSPC	- @dev has no PASIDs, or none that is free
+ * * %-ENOMEM
  */
 struct ioasid *iommu_alloc_global_ioasid(struct device *dev)
 {
@@ -32,47 +38,14 @@ struct ioasid *iommu_alloc_global_ioasid(struct device *dev)
 		ioasid_publish(ioasid);
 	return ioasid;
 }
-
-/**
- * iommu_alloc_global_pasid() - Allocate a PASID for the kernel's own use
- * @dev: The device that uses the PASID.
- *
- * Context: Process context. Takes spin locks with interrupts off, may sleep.
- * Return: The PASID, for iommu_free_global_pasid(), or %IOMMU_PASID_INVALID.
- */
-ioasid_t iommu_alloc_global_pasid(struct device *dev)
-{
-	struct ioasid *ioasid = iommu_alloc_global_ioasid(dev);
-
-	return IS_ERR(ioasid) ? IOMMU_PASID_INVALID : ioasid_id(ioasid);
-}
-EXPORT_SYMBOL_GPL(iommu_alloc_global_pasid);
-
-/**
- * iommu_free_global_pasid() - Free a PASID of iommu_alloc_global_pasid()
- * @pasid: The PASID. No DMA uses it any more.
- *
- * Context: Any context but NMI. Takes spin locks with interrupts off.
- */
-void iommu_free_global_pasid(ioasid_t pasid)
-{
-	struct ioasid *ioasid;
-
-	if (WARN_ON(pasid == IOMMU_PASID_INVALID))
-		return;
-
-	ioasid = ioasid_find(global_set, pasid);
-	if (WARN_ON(!ioasid))
-		return;
-
-	/* The reference of ioasid_find(), then the owner's */
-	ioasid_put(ioasid);
-	ioasid_put(ioasid);
-}
-EXPORT_SYMBOL_GPL(iommu_free_global_pasid);
+EXPORT_SYMBOL_GPL(iommu_alloc_global_ioasid);
 
 static int __init ioasid_global_init(void)
 {
+	/* A 64th of all ids, and few low ids, as some devices have no others */
+	init_user_ns.ucount_max[UCOUNT_IOASIDS] = (IOASID_MAX + 1) / 64;
+	init_user_ns.ucount_max[UCOUNT_LOW_IOASIDS] = (IOASID_LOW_MAX + 1) / 32;
+
 	global_set = ioasid_set_alloc(UINT_MAX, false);
 	/* Allocation failures at core_initcall time are fatal anyway */
 	return PTR_ERR_OR_ZERO(global_set);

@@ -169,6 +169,36 @@ static void racing_frees_park_once(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, count(test->priv).parks, atomic_read(&race.met));
 }
 
+static void turn_to_fail(struct racer *racer)
+{
+	struct race *race = racer->race;
+	struct ioasid *ioasid = alloc(race->set, LOW, LOW);
+
+	RACE_EXPECT(race, PTR_ERR(ioasid) == -ENOSPC || PTR_ERR(ioasid) == -EDQUOT);
+	sleep_at_times();
+}
+
+static void turn_to_succeed(struct racer *racer)
+{
+	struct race *race = racer->race;
+	struct ioasid *ioasid = alloc(race->set, LOW + 1, HIGH);
+
+	atomic_inc(&race->met);
+	RACE_EXPECT(race, !IS_ERR(ioasid));
+	if (!IS_ERR(ioasid))
+		free_and_put(ioasid);
+}
+
+static void alloc_that_fails_takes_no_quota_meanwhile(struct kunit *test)
+{
+	struct race race = { .set = must_have_set(test, 1) };
+	struct ioasid *ioasid = must_alloc_id(test, test->priv, LOW);
+
+	run_race(test, &race, turn_to_succeed, turn_to_fail);
+	free_and_put(ioasid);
+	ioasid_set_free(race.set);
+}
+
 static void turn_to_recycle(struct racer *racer)
 {
 	struct race *race = racer->race;
@@ -309,6 +339,7 @@ static void set_free_leaves_no_ioasid_active(struct kunit *test)
 static struct kunit_case ioasid_race_test_cases[] = {
 	KUNIT_CASE_SLOW(racing_threads_leave_nothing),
 	KUNIT_CASE_SLOW(racing_frees_park_once),
+	KUNIT_CASE_SLOW(alloc_that_fails_takes_no_quota_meanwhile),
 	KUNIT_CASE_SLOW(what_is_found_is_not_recycled),
 	KUNIT_CASE_SLOW(the_last_id_has_one_owner_at_a_time),
 	KUNIT_CASE_SLOW(set_free_leaves_no_ioasid_active),

@@ -9,6 +9,7 @@
 #include <linux/irqflags.h>
 #include <linux/math.h>
 #include <linux/seq_file.h>
+#include <linux/user_namespace.h>
 
 #include "ioasid_test.h"
 
@@ -83,19 +84,75 @@ static void alloc_gives_an_id_in_the_range(struct kunit *test)
 	free_and_put(ioasid);
 }
 
-static void alloc_gives_the_lowest_free_id(struct kunit *test)
+/* Its device may not be quiet yet */
+static void a_recycled_id_is_not_the_next_to_be_given(struct kunit *test)
 {
-	struct ioasid *first = must_alloc(test, test->priv);
-	struct ioasid *second = must_alloc(test, test->priv);
-	struct ioasid *third;
+	struct ioasid *ioasid = must_alloc(test, test->priv);
+	unsigned int i, id;
 
-	KUNIT_EXPECT_EQ(test, ioasid_id(first), LOW);
-	KUNIT_EXPECT_EQ(test, ioasid_id(second), LOW + 1);
-	free_and_put(first);
-	third = must_alloc(test, test->priv);
-	KUNIT_EXPECT_EQ(test, ioasid_id(third), LOW);
-	free_and_put(second);
-	free_and_put(third);
+	for (i = 0; i < 2 * (HIGH - LOW); i++) {
+		id = ioasid_id(ioasid);
+		free_and_put(ioasid);
+		ioasid = must_alloc(test, test->priv);
+		KUNIT_EXPECT_NE(test, ioasid_id(ioasid), id);
+	}
+	free_and_put(ioasid);
+}
+
+static void users_get_no_id_of_the_reserve(struct kunit *test)
+{
+	struct ioasid_set *set = must_have_charged_set(test, 2);
+	struct ioasid *ioasid;
+
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(set, 1, ioasid_reserved - 1)),
+			-ENOSPC);
+	ioasid = alloc(set, 1, ioasid_reserved);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid));
+	if (!IS_ERR(ioasid)) {
+		KUNIT_EXPECT_EQ(test, ioasid_id(ioasid), ioasid_reserved);
+		free_and_put(ioasid);
+	}
+	ioasid_set_free(set);
+}
+
+static void users_get_ids_that_smaller_devices_lack(struct kunit *test)
+{
+	static const unsigned int max[] = { 255, 1000, 4095, 65535, IOASID_MAX };
+	struct ioasid_set *set = must_have_charged_set(test, 1);
+	struct ioasid *ioasid;
+	int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(max); i++) {
+		for (j = 0; j < 3; j++) {
+			ioasid = alloc(set, 1, max[i]);
+			KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
+			KUNIT_EXPECT_GT(test, ioasid_id(ioasid), max[i] / 2);
+			KUNIT_EXPECT_LE(test, ioasid_id(ioasid), max[i]);
+			free_and_put(ioasid);
+		}
+	}
+	ioasid_set_free(set);
+}
+
+/* The upper half, then the upper half of the rest, and so on */
+static void users_get_the_scarcest_ids_last(struct kunit *test)
+{
+	unsigned int max = 4 * IOASID_LOW_MAX + 3, min = IOASID_LOW_MAX - 1, n;
+	struct ioasid_set *set = must_have_charged_set(test, UINT_MAX);
+	struct ioasid *ioasid;
+	int bits = fls(max);
+
+	for (n = 0; ; n++) {
+		ioasid = alloc(set, min, max);
+		if (IS_ERR(ioasid))
+			break;
+		KUNIT_EXPECT_LE(test, fls(ioasid_id(ioasid)), bits);
+		bits = fls(ioasid_id(ioasid));
+		ioasid_put(ioasid);
+	}
+	KUNIT_EXPECT_EQ(test, PTR_ERR(ioasid), -ENOSPC);
+	KUNIT_EXPECT_EQ(test, n, max - min + 1);
+	ioasid_set_free(set);
 }
 
 static void alloc_of_a_taken_id_is_refused(struct kunit *test)
@@ -112,13 +169,15 @@ static void alloc_of_a_taken_id_is_refused(struct kunit *test)
 static void alloc_of_the_last_id_in_a_range(struct kunit *test)
 {
 	struct ioasid *ioasid[3];
+	unsigned long ids = 0;
 	int i;
 
 	for (i = 0; i < 3; i++) {
 		ioasid[i] = alloc(test->priv, LOW, LOW + 2);
 		KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid[i]));
-		KUNIT_EXPECT_EQ(test, ioasid_id(ioasid[i]), LOW + i);
+		ids |= BIT(ioasid_id(ioasid[i]) - LOW);
 	}
+	KUNIT_EXPECT_EQ(test, ids, 7);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(test->priv, LOW, LOW + 2)),
 			-ENOSPC);
 	for (i = 0; i < 3; i++)
@@ -160,6 +219,7 @@ static void an_ioasid_is_not_found_until_it_is_published(struct kunit *test)
 	ioasid = ioasid_alloc(test->priv, LOW, HIGH);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
 	ioasid_publish(ioasid);
+	id = ioasid_id(ioasid);
 	KUNIT_EXPECT_PTR_EQ(test, ioasid_find(test->priv, id), ioasid);
 	free_and_put(ioasid);
 }
@@ -240,7 +300,7 @@ static void the_whole_space_can_be_taken(struct kunit *test)
 			    "somebody has IOASIDs: this test needs all");
 	for (id = IOASID_MIN; id <= IOASID_MAX; id++) {
 		ioasid = alloc(set, IOASID_MIN, IOASID_MAX);
-		if (IS_ERR(ioasid) || ioasid_id(ioasid) != id)
+		if (IS_ERR(ioasid))
 			break;
 		ioasid_put(ioasid);
 		cond_resched();
@@ -861,12 +921,14 @@ static void global_pasids_share_the_id_space(struct kunit *test)
 {
 	struct dev_iommu iommu = { .max_pasids = LOW };
 	struct device dev = { .iommu = &iommu };
+	struct ioasid *ioasid;
 	unsigned long flags;
-	ioasid_t pasid;
+	unsigned int pasid;
 
-	pasid = iommu_alloc_global_pasid(&dev);
-	KUNIT_ASSERT_NE(test, pasid, IOMMU_PASID_INVALID);
-	KUNIT_EXPECT_LT(test, pasid, iommu.max_pasids);
+	ioasid = iommu_alloc_global_ioasid(&dev);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ioasid));
+	pasid = ioasid_id(ioasid);
+	KUNIT_EXPECT_LT(test, pasid, ioasid_reserved);
 	KUNIT_EXPECT_NULL(test, ioasid_find(test->priv, pasid));
 	KUNIT_EXPECT_TRUE(test, is_taken(test, pasid));
 	KUNIT_EXPECT_EQ(test, misc_cg_res_total_usage(MISC_CG_RES_IOASID),
@@ -874,22 +936,41 @@ static void global_pasids_share_the_id_space(struct kunit *test)
 
 	/* As __mmdrop() may */
 	local_irq_save(flags);
-	iommu_free_global_pasid(pasid);
+	ioasid_put(ioasid);
 	local_irq_restore(flags);
-	KUNIT_EXPECT_EQ(test, iommu_alloc_global_pasid(&dev), pasid);
-	iommu_free_global_pasid(pasid);
+	KUNIT_EXPECT_FALSE(test, is_taken(test, pasid));
+}
+
+static void global_pasids_may_be_more_than_the_reserve(struct kunit *test)
+{
+	struct dev_iommu iommu = { .max_pasids = IOASID_MAX + 1 };
+	struct device dev = { .iommu = &iommu };
+	unsigned int reserved = ioasid_reserved;
+	struct ioasid *ioasid[3];
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(ioasid); i++) {
+		WRITE_ONCE(ioasid_reserved, i);
+		ioasid[i] = iommu_alloc_global_ioasid(&dev);
+		KUNIT_EXPECT_FALSE(test, IS_ERR(ioasid[i]));
+		WRITE_ONCE(ioasid_reserved, 2);
+	}
+	WRITE_ONCE(ioasid_reserved, reserved);
+	for (i = 0; i < ARRAY_SIZE(ioasid); i++)
+		if (!IS_ERR(ioasid[i]))
+			ioasid_put(ioasid[i]);
 }
 
 static const struct pasids_case {
 	const char *name;
 	unsigned int max_pasids;
-	bool allocated;
+	int error;
 } pasids_cases[] = {
-	{ "no PASIDs", 0, false },
-	{ "only that of DMA without PASID", 1, false },
-	{ "a bit", 2, true },
-	{ "20 bits", IOASID_MAX + 1, true },
-	{ "more than there are", UINT_MAX, true },
+	{ "no PASIDs", 0, -ENOSPC },
+	{ "only that of DMA without PASID", 1, -ENOSPC },
+	{ "a bit", 2, 0 },
+	{ "20 bits", IOASID_MAX + 1, 0 },
+	{ "more than there are", UINT_MAX, 0 },
 };
 
 KUNIT_ARRAY_PARAM_DESC(pasids, pasids_cases, name);
@@ -899,15 +980,87 @@ static void global_pasids_are_what_the_device_supports(struct kunit *test)
 	const struct pasids_case *c = test->param_value;
 	struct dev_iommu iommu = { .max_pasids = c->max_pasids };
 	struct device dev = { .iommu = &iommu };
-	ioasid_t pasid = iommu_alloc_global_pasid(&dev);
+	struct ioasid *ioasid = iommu_alloc_global_ioasid(&dev);
 
-	KUNIT_EXPECT_EQ(test, pasid != IOMMU_PASID_INVALID, c->allocated);
-	if (pasid == IOMMU_PASID_INVALID)
+	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(ioasid), c->error);
+	if (IS_ERR(ioasid))
 		return;
-	KUNIT_EXPECT_LT(test, pasid, c->max_pasids);
-	iommu_free_global_pasid(pasid);
+	KUNIT_EXPECT_LT(test, ioasid_id(ioasid), c->max_pasids);
+	ioasid_put(ioasid);
 }
 #endif
+
+/* The user */
+
+static long charged_to_root(enum ucount_type type)
+{
+	struct ucounts *ucounts = alloc_ucounts(&init_user_ns, GLOBAL_ROOT_UID);
+	long n;
+
+	if (!ucounts)
+		return -ENOMEM;
+	n = atomic_long_read(&ucounts->ucount[type]);
+	put_ucounts(ucounts);
+	return n;
+}
+
+static const struct user_case {
+	const char *name;
+	enum ucount_type type;
+	unsigned int min;
+	unsigned int other;	/* is not counted in the limit, or 0 */
+} user_cases[] = {
+	{ "all ids", UCOUNT_IOASIDS, LOW, 0 },
+	{ "low ids", UCOUNT_LOW_IOASIDS, IOASID_LOW_MAX - 8, LOW },
+};
+
+KUNIT_ARRAY_PARAM_DESC(user, user_cases, name);
+
+static void a_user_has_few_ioasids_in_all_sets(struct kunit *test)
+{
+	const struct user_case *c = test->param_value;
+	struct ioasid_set *a = must_have_charged_set(test, 3);
+	struct ioasid_set *b = must_have_charged_set(test, 3);
+	long limit = init_user_ns.ucount_max[c->type], n = charged_to_root(c->type);
+	struct ioasid *first, *second, *third;
+
+	WRITE_ONCE(init_user_ns.ucount_max[c->type], n + 2);
+	first = alloc(a, c->min, c->min + 8);
+	second = alloc(b, c->min, c->min + 8);
+	KUNIT_EXPECT_EQ(test, charged_to_root(c->type), n + 2);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(b, c->min, c->min + 8)), -EUSERS);
+	EXPECT_COUNTS(test, b, 1, 0);
+	KUNIT_EXPECT_EQ(test, charged_to_root(c->type), n + 2);
+	/* Only who is charged is refused */
+	third = alloc(test->priv, c->min, c->min + 8);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(third));
+	if (!IS_ERR(third))
+		free_and_put(third);
+	if (c->other) {
+		third = alloc(b, c->other, c->other + 8);
+		KUNIT_EXPECT_FALSE(test, IS_ERR(third));
+		if (!IS_ERR(third))
+			free_and_put(third);
+	}
+	KUNIT_EXPECT_FALSE(test, IS_ERR(first));
+	if (!IS_ERR(first)) {
+		ioasid_free(first);
+		KUNIT_EXPECT_EQ(test, PTR_ERR(alloc(a, c->min, c->min + 8)),
+				-EUSERS);
+		ioasid_put(first);
+	}
+	first = alloc(b, c->min, c->min + 8);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(first));
+	if (!IS_ERR(first))
+		free_and_put(first);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(second));
+	if (!IS_ERR(second))
+		free_and_put(second);
+	KUNIT_EXPECT_EQ(test, charged_to_root(c->type), n);
+	WRITE_ONCE(init_user_ns.ucount_max[c->type], limit);
+	ioasid_set_free(a);
+	ioasid_set_free(b);
+}
 
 /* The misc cgroup */
 
@@ -1084,7 +1237,10 @@ static struct kunit_case ioasid_test_cases[] = {
 	KUNIT_CASE(the_last_put_of_a_set_may_come_with_interrupts_off),
 
 	KUNIT_CASE_PARAM(alloc_gives_an_id_in_the_range, range_gen_params),
-	KUNIT_CASE(alloc_gives_the_lowest_free_id),
+	KUNIT_CASE(a_recycled_id_is_not_the_next_to_be_given),
+	KUNIT_CASE(users_get_no_id_of_the_reserve),
+	KUNIT_CASE(users_get_ids_that_smaller_devices_lack),
+	KUNIT_CASE(users_get_the_scarcest_ids_last),
 	KUNIT_CASE(alloc_of_a_taken_id_is_refused),
 	KUNIT_CASE(alloc_of_the_last_id_in_a_range),
 	KUNIT_CASE(alloc_returns_the_owners_reference),
@@ -1132,9 +1288,12 @@ static struct kunit_case ioasid_test_cases[] = {
 #ifdef CONFIG_IOMMU_API
 	KUNIT_CASE(a_device_without_an_iommu_cannot_be_attached),
 	KUNIT_CASE(global_pasids_share_the_id_space),
+	KUNIT_CASE(global_pasids_may_be_more_than_the_reserve),
 	KUNIT_CASE_PARAM(global_pasids_are_what_the_device_supports,
 			 pasids_gen_params),
 #endif
+
+	KUNIT_CASE_PARAM(a_user_has_few_ioasids_in_all_sets, user_gen_params),
 
 #ifdef CONFIG_CGROUP_MISC
 	KUNIT_CASE(an_ioasid_is_charged_until_its_last_put),

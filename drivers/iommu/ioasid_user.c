@@ -30,6 +30,21 @@ static int ioasid_user_open(struct inode *inode, struct file *file)
 	return nonseekable_open(inode, file);
 }
 
+/*
+ * A task that exits flushes all its files before it releases any. So the block does
+ * not wait for the release of a VFIO device, which resets the device.
+ */
+static int ioasid_user_flush(struct file *file, fl_owner_t id)
+{
+	/*
+	 * The file cannot be looked up by this descriptor any more, so nobody can
+	 * get a reference from the last one. If there are more, release parks.
+	 */
+	if (file_count(file) == 1)
+		ioasid_set_park(file->private_data);
+	return 0;
+}
+
 static int ioasid_user_release(struct inode *inode, struct file *file)
 {
 	ioasid_set_free(file->private_data);
@@ -246,6 +261,7 @@ static long ioasid_user_ioctl(struct file *file, unsigned int nr,
 static const struct file_operations ioasid_fops = {
 	.owner = THIS_MODULE,
 	.open = ioasid_user_open,
+	.flush = ioasid_user_flush,
 	.release = ioasid_user_release,
 	.unlocked_ioctl = ioasid_user_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,

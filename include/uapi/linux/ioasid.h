@@ -84,12 +84,16 @@ struct ioasid_cmd_info {
  * @out_id: id of the IOASID
  *
  * Allocate an IOASID with an id in [@min, @max] that no IOASID of this machine
- * has, active or parked. Needs a file that is open for writing.
+ * has, active or parked. Do not rely on which id it is. It is above @max / 2 if
+ * such an id is free, and none that the kernel keeps for itself. Needs a file
+ * that is open for writing.
  *
  * Return:
  * * 0, or -errno as for all ioctls and
  * * %-EINVAL	- @min is 0 or more than @max, or @max is too large
  * * %-EDQUOT	- the quota of the set is used up
+ * * %-EUSERS	- the user has as many IOASIDs as a user may have, or as many with
+ *   ids below 1024
  * * %-EBUSY	- the misc cgroup of the calling task, or one above it, is at its
  *   limit
  * * %-ENOSPC	- no id in the range is free

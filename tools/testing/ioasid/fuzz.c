@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <linux/user_namespace.h>
+
 #include "ioasid-priv.h"
 #include "model.h"
 #include "shim.h"
@@ -651,7 +653,8 @@ bool real_matches(const struct model *m)
 				return false;
 		}
 	}
-	return shim_cg.usage == m->charged && (u64)shim_cg.refs == m->charged;
+	return shim_cg.usage == m->charged && (u64)shim_cg.refs == m->charged &&
+	       shim_user.ucount[UCOUNT_IOASIDS] == m->charged;
 }
 
 static void explain(void)
@@ -942,6 +945,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		return -1;
 	phase = NULL;
 	clock_now = 0;
+	/* Everybody may have all ids */
+	ioasid_reserved = 0;
 	memset(&model, 0, sizeof(model));
 	model.limit = 3;
 	shim_cg.limit = 3;

@@ -69,15 +69,17 @@ static bool taken(const struct model *m, u32 id)
 	return false;
 }
 
-/* The lowest free id; 0: none */
-static u32 pick(const struct model *m, u32 min, u32 max)
+/* Whether all ids are taken, some by those that fail later with an unknown id */
+static bool may_be_full(const struct model *m, u32 min, u32 max)
 {
+	int i, unknown = 0;
 	u32 id;
 
-	for (id = min; id <= max; id++)
-		if (!taken(m, id))
-			return id;
-	return 0;
+	for (i = 0; i < MODEL_IOASIDS; i++)
+		unknown += m->ioasid[i].stage == RESERVED && !m->ioasid[i].id;
+	for (id = min; id <= max && unknown >= 0; id++)
+		unknown -= !taken(m, id);
+	return unknown >= 0;
 }
 
 /* Live: published, and referenced still */
@@ -172,7 +174,7 @@ static enum verdict step_put(struct model *m, struct progress *p)
 		memset(n, 0, sizeof(*n));
 		return go(p, p->then);
 	default:
-		m->set[n->set].pending--;
+		m->set[n->set].alloc_mutex = 0;
 		memset(n, 0, sizeof(*n));
 		return go(p, p->then);
 	}
@@ -288,9 +290,11 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 			return finish(p);
 		return go(p, 1);
 	case 1:
-		if (s->active + s->parked + s->pending >= s->quota)
+		if (s->alloc_mutex)
+			return NO;
+		if (s->active + s->parked >= s->quota)
 			return r->ret == -EDQUOT ? finish(p) : NO;
-		s->pending++;
+		s->alloc_mutex = op->bank + 1;
 		n->set = set;
 		n->refs = NOT_YET;
 		p->ioasid = op->fresh;
@@ -303,22 +307,22 @@ static enum verdict step_alloc(struct model *m, const struct op *op,
 		m->charged += s->charged;
 		return go(p, 3);
 	case 3:
-		n->id = pick(m, op->min, op->max);
-		if (!n->id && r->ret != -ENOSPC)
-			return NO;
-		if (!n->id || fail) {
-			n->id = 0;
+		if (fail)
 			return go(p, UNCHARGE);
-		}
-		if (r->ret == -ENOSPC || (!r->ret && r->value != n->id))
+		if (r->ret == -ENOSPC)
+			return may_be_full(m, op->min, op->max) ?
+			       go(p, UNCHARGE) : NO;
+		if (!r->ret && (r->value < op->min || r->value > op->max ||
+				taken(m, r->value)))
 			return NO;
+		n->id = r->ret ? 0 : r->value;
 		n->stage = RESERVED;
 		return go(p, r->ret == -ENOMEM ? RETURN : 4);
 	case 4:
 		if (r->ret)
 			return NO;
-		s->pending--;
 		s->active++;
+		s->alloc_mutex = 0;
 		return go(p, 5);
 	case 5:
 		s->refs++;

@@ -78,7 +78,7 @@ struct model_set {
 	u8 mutex;		/* whose: task + 1 */
 	bool freed;
 	bool charged;
-	u8 pending;		/* counts in the quota before it is active */
+	u8 alloc_mutex;		/* whose: task + 1 */
 	u8 attachments;
 	u32 parks;
 	u32 quota;

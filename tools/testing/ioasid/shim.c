@@ -13,6 +13,7 @@
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/user_namespace.h>
 
 #include "shim.h"
 
@@ -293,4 +294,35 @@ void misc_cg_uncharge(enum misc_res_type type, struct misc_cg *cg, u64 amount)
 	sched_point();
 	if (__atomic_fetch_sub(&cg->usage, amount, __ATOMIC_RELAXED) < amount)
 		shim_bug("%s() of what is not charged", __func__);
+}
+
+/* The user */
+
+struct ucounts shim_user;
+
+struct ucounts *alloc_ucounts(struct user_namespace *ns, kuid_t uid)
+{
+	__atomic_fetch_add(&shim_user.count, 1, __ATOMIC_RELAXED);
+	return &shim_user;
+}
+
+void put_ucounts(struct ucounts *ucounts)
+{
+	if (__atomic_fetch_sub(&ucounts->count, 1, __ATOMIC_RELAXED) <= 0)
+		shim_bug("%s() without a reference", __func__);
+}
+
+struct ucounts *inc_ucount(struct user_namespace *ns, kuid_t uid,
+			   enum ucount_type type)
+{
+	__atomic_fetch_add(&shim_user.ucount[type], 1, __ATOMIC_RELAXED);
+	return alloc_ucounts(ns, uid);
+}
+
+void dec_ucount(struct ucounts *ucounts, enum ucount_type type)
+{
+	sched_point();
+	if (__atomic_fetch_sub(&ucounts->ucount[type], 1, __ATOMIC_RELAXED) <= 0)
+		shim_bug("%s() of what is not charged", __func__);
+	put_ucounts(ucounts);
 }

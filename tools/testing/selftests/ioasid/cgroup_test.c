@@ -112,14 +112,14 @@ TEST_F(cgroup, fourth_ioasid_is_refused_at_a_limit_of_three)
 	ASSERT_EQ(0, misc_limit(INNER, "3"));
 	ASSERT_EQ(0, enter(INNER));
 	for (i = 0; i < 3; i++)
-		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID, ID + IDS));
+		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID + i, ID + i));
 	EXPECT_EQ(-EBUSY, ioasid_alloc(self->fd, ID, ID + IDS));
 	EXPECT_EQ(3, current_of(INNER));
 	EXPECT_EQ(1, misc_get(INNER, "misc.events", "ioasid.max"));
 	/* The refused allocation has not taken an id */
 	EXPECT_EQ(0, ioasid_free(self->fd, ID + 1));
 	EXPECT_EQ(2, current_of(INNER));
-	EXPECT_EQ(ID + 1, ioasid_alloc(self->fd, ID, ID + IDS));
+	EXPECT_EQ(ID + 1, ioasid_alloc(self->fd, ID + 1, ID + 1));
 	EXPECT_EQ(3, current_of(INNER));
 }
 
@@ -129,7 +129,7 @@ TEST_F(cgroup, another_open_does_not_give_more)
 
 	ASSERT_EQ(0, misc_limit(INNER, "1"));
 	ASSERT_EQ(0, enter(INNER));
-	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID + IDS));
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 	fd = ioasid_open();
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(-EBUSY, ioasid_alloc(fd, ID, ID + IDS));
@@ -140,7 +140,7 @@ TEST_F(cgroup, limit_of_the_parent_counts)
 {
 	ASSERT_EQ(0, misc_limit(TOP, "1"));
 	ASSERT_EQ(0, enter(INNER));
-	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID + IDS));
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 	EXPECT_EQ(-EBUSY, ioasid_alloc(self->fd, ID, ID + IDS));
 	EXPECT_EQ(1, current_of(TOP));
 }
@@ -153,7 +153,7 @@ TEST_F(cgroup, parked_ioasid_is_charged_until_recycled)
 	ASSERT_EQ(0, misc_limit(INNER, "3"));
 	ASSERT_EQ(0, enter(INNER));
 	for (i = 0; i < 3; i++)
-		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID, ID + IDS));
+		ASSERT_EQ(ID + i, ioasid_alloc(self->fd, ID + i, ID + i));
 	ASSERT_EQ(0, vfio_open(&dev, ROLE_PASID_A, NULL));
 	ASSERT_EQ(0, vfio_attach(&dev, self->fd, ID, 0));
 	ASSERT_EQ(0, ioasid_free(self->fd, ID));
@@ -167,7 +167,7 @@ TEST_F(cgroup, parked_ioasid_is_charged_until_recycled)
 	ASSERT_LE(0, self->fd);
 	vfio_close(&dev);
 	EXPECT_EQ(0, current_of(INNER));
-	EXPECT_EQ(ID, ioasid_alloc(self->fd, ID, ID + IDS));
+	EXPECT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 }
 
 TEST_F(cgroup, allocating_task_is_charged_not_the_opener)
@@ -179,12 +179,12 @@ TEST_F(cgroup, allocating_task_is_charged_not_the_opener)
 	if (!child) {
 		if (enter(INNER))
 			_exit(1);
-		_exit(ioasid_alloc(self->fd, ID, ID + IDS) == ID ? 0 : 2);
+		_exit(ioasid_alloc(self->fd, ID, ID) == ID ? 0 : 2);
 	}
 	EXPECT_EQ(0, reap(child));
 	EXPECT_EQ(1, current_of(INNER));
 	/* The parent is not in the cgroup */
-	EXPECT_EQ(ID + 1, ioasid_alloc(self->fd, ID, ID + IDS));
+	EXPECT_EQ(ID + 1, ioasid_alloc(self->fd, ID + 1, ID + 1));
 	EXPECT_EQ(1, current_of(INNER));
 	/* and can free the IOASID that the child is charged for */
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
@@ -194,7 +194,7 @@ TEST_F(cgroup, allocating_task_is_charged_not_the_opener)
 TEST_F(cgroup, charge_stays_when_the_task_leaves)
 {
 	ASSERT_EQ(0, enter(INNER));
-	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID + IDS));
+	ASSERT_EQ(ID, ioasid_alloc(self->fd, ID, ID));
 	ASSERT_EQ(0, enter(ROOT));
 	EXPECT_EQ(1, current_of(INNER));
 	EXPECT_EQ(0, ioasid_free(self->fd, ID));
@@ -211,7 +211,7 @@ TEST_F(cgroup, charge_lives_as_long_as_the_passed_file)
 	ASSERT_LE(0, child);
 	if (!child) {
 		fd = ioasid_open();
-		if (enter(INNER) || ioasid_alloc(fd, ID, ID + IDS) != ID)
+		if (enter(INNER) || ioasid_alloc(fd, ID, ID) != ID)
 			_exit(1);
 		send_fds(sock[1], &fd, 1);
 		pause();
@@ -235,7 +235,7 @@ TEST_F(cgroup, removed_cgroup_leaves_the_charge_to_the_parent)
 	if (!child) {
 		if (enter(INNER))
 			_exit(1);
-		_exit(ioasid_alloc(self->fd, ID, ID + IDS) == ID ? 0 : 2);
+		_exit(ioasid_alloc(self->fd, ID, ID) == ID ? 0 : 2);
 	}
 	ASSERT_EQ(0, reap(child));
 	ASSERT_EQ(0, rmdir(INNER));

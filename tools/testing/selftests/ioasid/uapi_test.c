@@ -348,11 +348,11 @@ TEST_F(set, close_frees_all_ioasids)
 	fd = ioasid_open();
 	ASSERT_LE(0, fd);
 	for (i = 0; i < 200; i++)
-		ASSERT_EQ(BASE + i, ioasid_alloc(fd, BASE, BASE + 199));
+		ASSERT_EQ(BASE + i, ioasid_alloc(fd, BASE + i, BASE + i));
 	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE + 199));
 	ASSERT_EQ(0, close(fd));
 	for (i = 0; i < 200; i++)
-		EXPECT_EQ(BASE + i, ioasid_alloc(self->fd, BASE, BASE + 199));
+		EXPECT_EQ(BASE + i, ioasid_alloc(self->fd, BASE + i, BASE + i));
 }
 
 TEST_F(set, dup_is_the_same_set)
@@ -441,7 +441,7 @@ TEST_F(set, killed_process_gives_all_ids_back)
 		int fd = ioasid_open();
 
 		for (i = 0; i < 50; i++)
-			if (ioasid_alloc(fd, BASE, BASE + 49) != BASE + i)
+			if (ioasid_alloc(fd, BASE + i, BASE + i) != BASE + i)
 				_exit(1);
 		send_byte(ready[1]);
 		pause();
@@ -452,7 +452,7 @@ TEST_F(set, killed_process_gives_all_ids_back)
 	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->fd, BASE, BASE + 49));
 	kill_and_reap(child);
 	for (i = 0; i < 50; i++)
-		EXPECT_EQ(BASE + i, ioasid_alloc(self->fd, BASE, BASE + 49));
+		EXPECT_EQ(BASE + i, ioasid_alloc(self->fd, BASE + i, BASE + i));
 	close(ready[0]);
 }
 
@@ -814,12 +814,16 @@ TEST_F(quota, bounds_a_set)
 
 TEST_F(quota, is_given_back_by_free)
 {
-	int i;
+	int i, id;
 
-	ASSERT_EQ(0, fill_set(self->fd));
+	id = ioasid_alloc(self->fd, BASE, BASE + 999);
+	ASSERT_LT(0, id);
+	for (i = 1; i < QUOTA; i++)
+		ASSERT_LT(0, ioasid_alloc(self->fd, BASE, BASE + 999));
 	for (i = 0; i < 10; i++) {
-		EXPECT_EQ(0, ioasid_free(self->fd, BASE + 1));
-		EXPECT_EQ(BASE + 1, ioasid_alloc(self->fd, BASE, BASE + 999));
+		EXPECT_EQ(0, ioasid_free(self->fd, id));
+		id = ioasid_alloc(self->fd, BASE, BASE + 999);
+		EXPECT_LT(0, id);
 		EXPECT_EQ(-EDQUOT, ioasid_alloc(self->fd, BASE, BASE + 999));
 	}
 }
@@ -852,6 +856,137 @@ TEST_F(quota, of_zero_gives_nothing)
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(-EDQUOT, ioasid_alloc(fd, BASE, BASE + 999));
 	EXPECT_EQ(0, close(fd));
+}
+
+/* Users, and what is left for others */
+
+#define RESERVED_IDS	"/sys/module/ioasid/parameters/reserved"
+#define USER_IDS	"/proc/sys/user/max_ioasids"
+#define USER_LOW_IDS	"/proc/sys/user/max_low_ioasids"
+
+#define USER		1000
+#define OTHER_USER	1001
+#define SETS		256
+
+/* Allocate until it fails: how many there were, or the error of that */
+struct taken {
+	int nr;
+	int ret;
+};
+
+FIXTURE(user) {
+	int set[SETS];
+	int out[2];
+	int nr_ioasids;
+	pid_t child;
+};
+
+FIXTURE_SETUP(user)
+{
+	int i;
+
+	self->nr_ioasids = ioasid_count(NULL);
+	ASSERT_LE(0, self->nr_ioasids);
+	self->child = 0;
+	ASSERT_EQ(0, pipe2(self->out, O_CLOEXEC));
+	for (i = 0; i < SETS; i++) {
+		self->set[i] = ioasid_open();
+		ASSERT_LE(0, self->set[i]);
+	}
+}
+
+FIXTURE_TEARDOWN(user)
+{
+	int i;
+
+	if (self->child > 0)
+		kill_and_reap(self->child);
+	for (i = 0; i < SETS; i++)
+		close(self->set[i]);
+	close(self->out[0]);
+	close(self->out[1]);
+	EXPECT_TRUE(wait_for(ioasid_count(NULL) == self->nr_ioasids));
+}
+
+/* From a set that has room */
+static int alloc_in_any(const int *set, int nr, __u32 max)
+{
+	int i, id = -EDQUOT;
+
+	for (i = 0; i < nr && id == -EDQUOT; i++)
+		id = ioasid_alloc(set[i], 1, max);
+	return id;
+}
+
+/* As another user. The sets stay open here: what was taken is not given back. */
+static struct taken take_all(struct __test_metadata *_metadata, FIXTURE_DATA(user) *self,
+			     uid_t uid, __u32 max)
+{
+	struct taken taken = { 0, 0 };
+	pid_t child = fork_child();
+	int i;
+
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (setresuid(uid, uid, uid))
+			_exit(1);
+		for (i = 0; i < SETS; i++) {
+			while ((taken.ret = ioasid_alloc(self->set[i], 1, max)) > 0)
+				taken.nr++;
+			if (taken.ret != -EDQUOT)
+				break;
+		}
+		_exit(write(self->out[1], &taken, sizeof(taken)) != sizeof(taken));
+	}
+	EXPECT_EQ(0, reap(child));
+	EXPECT_EQ(sizeof(taken), read(self->out[0], &taken, sizeof(taken)));
+	return taken;
+}
+
+TEST_F(user, who_fills_256_sets_is_stopped_and_others_go_on)
+{
+	struct taken taken = take_all(_metadata, self, USER, (1 << 20) - 1);
+	int i;
+
+	EXPECT_EQ(-EUSERS, taken.ret);
+	EXPECT_EQ(param_get(USER_IDS), taken.nr);
+	/* Also in an empty set, and with any range */
+	taken = take_all(_metadata, self, USER, 1023);
+	EXPECT_EQ(-EUSERS, taken.ret);
+	EXPECT_EQ(0, taken.nr);
+	taken = take_all(_metadata, self, OTHER_USER, (1 << 20) - 1);
+	EXPECT_EQ(-EUSERS, taken.ret);
+	EXPECT_EQ(param_get(USER_IDS), taken.nr);
+	EXPECT_LT(0, alloc_in_any(self->set, SETS, (1 << 20) - 1));
+	/* What is freed can be allocated again */
+	for (i = 0; i < SETS; i++)
+		ASSERT_EQ(0, close(self->set[i]));
+	for (i = 0; i < SETS; i++)
+		self->set[i] = ioasid_open();
+	taken = take_all(_metadata, self, USER, 65535);
+	EXPECT_EQ(-EUSERS, taken.ret);
+	EXPECT_EQ(param_get(USER_IDS), taken.nr);
+}
+
+TEST_F(user, who_takes_low_ids_is_stopped_and_others_go_on)
+{
+	struct taken taken = take_all(_metadata, self, USER, 255);
+
+	EXPECT_EQ(-EUSERS, taken.ret);
+	EXPECT_EQ(param_get(USER_LOW_IDS), taken.nr);
+	taken = take_all(_metadata, self, OTHER_USER, 255);
+	EXPECT_EQ(-EUSERS, taken.ret);
+	EXPECT_EQ(param_get(USER_LOW_IDS), taken.nr);
+	EXPECT_LT(0, alloc_in_any(self->set, SETS, 255));
+}
+
+TEST_F(user, reserve_is_not_for_users)
+{
+	int reserved = param_get(RESERVED_IDS);
+
+	ASSERT_LT(1, reserved);
+	EXPECT_EQ(-ENOSPC, ioasid_alloc(self->set[0], 1, reserved - 1));
+	EXPECT_EQ(reserved, ioasid_alloc(self->set[0], 1, reserved));
 }
 
 /* Malformed commands */
