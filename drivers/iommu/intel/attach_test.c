@@ -634,6 +634,24 @@ static void disabled_pasid_is_not_attached(struct kunit *test)
 	free_domain(test, paging);
 }
 
+static void attach_assigns_cache_tags_before_the_entry(struct kunit *test)
+{
+	struct iommu_domain *domain = alloc_domain(test);
+	struct test_machine *m = test->priv;
+	struct device *dev = &m->pdev[0].dev;
+
+	/* Caching mode: the setup of the entry flushes */
+	m->iommu[0]->cap |= BIT_ULL(7);
+	detached = to_dmar_domain(domain);
+	tags_at_flush = false;
+	m->event = see_the_tags;
+	KUNIT_EXPECT_EQ(test, 0, domain->ops->attach_dev(domain, dev, NULL));
+	KUNIT_EXPECT_TRUE(test, tags_at_flush);
+	m->event = NULL;
+	device_block_translation(dev);
+	domain->ops->free(domain);
+}
+
 static void refused_attach_keeps_the_old_domain(struct kunit *test)
 {
 	struct iommu_domain *identity = intel_iommu_ops.identity_domain;
@@ -661,6 +679,7 @@ static struct kunit_case attach_test_cases[] = {
 	KUNIT_CASE(unmap_fences_device_tlb_without_pasid),
 	KUNIT_CASE(unmap_needs_no_other_fence),
 	KUNIT_CASE(detach_keeps_cache_tags_until_the_flush),
+	KUNIT_CASE(attach_assigns_cache_tags_before_the_entry),
 	KUNIT_CASE(detach_without_pasid_drains_page_requests),
 	KUNIT_CASE(replace_drains_page_requests),
 	KUNIT_CASE(attach_of_nested_domains_balances_page_requests),
