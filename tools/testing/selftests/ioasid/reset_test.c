@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "device_test_util.h"
 #include "vtd_util.h"
@@ -510,6 +511,7 @@ TEST_F(slow, reset_at_the_death_of_an_owner_comes_after_the_block)
 	killed = device_clock(&self->dev);
 	ASSERT_EQ(0, kill(self->owner, SIGKILL));
 	EXPECT_TRUE(wait_for(queue_failed(&self->dev, QUEUE)));
+	usleep(SLOW_RESET_MS * 1000 / 10);
 	/* The owner still waits for the reset of its device */
 	EXPECT_EQ(0, waitpid(self->owner, NULL, WNOHANG));
 	EXPECT_NO_DMA(&self->dev, QUEUE, self->page);
